@@ -1,0 +1,267 @@
+"""Free and bound indices: the one place that knows which node binds what.
+
+`sympy.Sum`, the reductions (``logsumexp(z[k], k)``) and the normalisations
+(``softmax(z[k], k)``) bind indices; SymPy's ``free_symbols`` knows only the first.
+Everything that renames or substitutes an index goes through this module, so
+that no bound index is ever captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+
+import sympy
+from sympy import Basic, Dummy, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+from sympy.logic.boolalg import BooleanAtom
+
+from symprop.functions import Normalisation, Reduction
+
+__all__ = [
+    "accesses",
+    "bound_indices",
+    "canonical",
+    "free_indices",
+    "fresh",
+    "freshen",
+    "index_name",
+    "make_sum",
+    "name_bound",
+    "size",
+    "substitute",
+]
+
+
+def size(index: Idx) -> int:
+    """Return how many values `index` takes; every index runs from 0."""
+    return int(index.upper) + 1
+
+
+def index_name(index: Idx) -> str:
+    """Return the printed name of `index`."""
+    return str(index.label.name)
+
+
+def fresh(index: Idx) -> Idx:
+    """Return a new index with the name and range of `index`, equal to no other."""
+    return Idx(Dummy(index_name(index), integer=True), size(index))
+
+
+def bound_indices(node: Basic) -> tuple[Idx, ...]:
+    """Return the indices that `node` itself binds in its body; () for most nodes."""
+    if isinstance(node, Sum):
+        return tuple(limit[0] for limit in node.limits)
+    if isinstance(node, Reduction | Normalisation):
+        return node.bound
+    return ()
+
+
+def free_indices(expression: Basic) -> tuple[Idx, ...]:
+    """Return the free indices of `expression`, sorted by name.
+
+    >>> i, j = Idx("i", 3), Idx("j", 2)
+    >>> x, W = sympy.IndexedBase("x"), sympy.IndexedBase("W")
+    >>> free_indices(Sum(W[i, j] * x[i], i))
+    (j,)
+    """
+    return tuple(sorted(_free(expression), key=lambda index: index.sort_key()))
+
+
+def _free(expression: Basic) -> frozenset[Idx]:
+    if isinstance(expression, Idx):
+        return frozenset((expression,))
+    if not expression.args or isinstance(expression, Symbol):
+        return frozenset()
+    bound = bound_indices(expression)
+    if not bound:
+        return frozenset().union(*map(_free, expression.args))
+    inside = _free(expression.args[0]) - frozenset(bound)
+    outside = _outside(expression)
+    return inside.union(*map(_free, outside))
+
+
+def _outside(node: Basic) -> tuple[Basic, ...]:
+    """Return the parts of a binding node that its bound indices do not reach."""
+    if isinstance(node, Sum):
+        return tuple(edge for limit in node.limits for edge in limit.args[1:])
+    if isinstance(node, Normalisation):
+        return (node.at,)
+    return ()
+
+
+def rebind(node: Expr, body: Expr, bound: Iterable[Idx], outside: Iterable[Basic]) -> Expr:
+    """Return `node` with another body, other bound indices and other outer parts."""
+    if isinstance(node, Sum):
+        edges = iter(outside)
+        return Sum(body, *((index, next(edges), next(edges)) for index in bound))
+    return node.func(body, *bound, *outside)
+
+
+def substitute(expression: Basic, mapping: Mapping[Basic, Basic]) -> Basic:
+    """Replace free indices and scalar symbols; bound indices are renamed before they capture.
+
+    >>> i, j = Idx("i", 3), Idx("j", 3)
+    >>> x = sympy.IndexedBase("x")
+    >>> substitute(Sum(x[i] * x[j], i), {j: i}) == Sum(x[i] * x[i], i)
+    False
+    """
+    if not mapping:
+        return expression
+    if isinstance(expression, Idx | Symbol):
+        return mapping.get(expression, expression)
+    if not expression.args:
+        return expression
+    bound = bound_indices(expression)
+    if not bound:
+        return expression.func(*(_substitute_base(part, mapping) for part in expression.args))
+    inner = {old: new for old, new in mapping.items() if old not in bound}
+    arriving = frozenset().union(*(_free(new) for new in inner.values()))
+    renamed = {index: fresh(index) for index in bound if index in arriving}
+    body = substitute(expression.args[0], inner | renamed)
+    return rebind(
+        expression,
+        body,
+        [renamed.get(index, index) for index in bound],
+        [substitute(part, mapping) for part in _outside(expression)],
+    )
+
+
+def _substitute_base(part: Basic, mapping: Mapping[Basic, Basic]) -> Basic:
+    """Substitute in an argument, leaving the name of an indexed tensor alone."""
+    return part if isinstance(part, sympy.IndexedBase) else substitute(part, mapping)
+
+
+def freshen(expression: Basic) -> Basic:
+    """Give every bound index of `expression` a fresh one, so that no two nodes share one."""
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    bound = bound_indices(expression)
+    if not bound:
+        return expression.func(*map(freshen, expression.args))
+    renamed = {index: fresh(index) for index in bound}
+    body = substitute(freshen(expression.args[0]), renamed)
+    return rebind(
+        expression, body, renamed.values(), [freshen(part) for part in _outside(expression)]
+    )
+
+
+def canonical(expression: Basic, depth: int = 0) -> Basic:
+    """Name every bound index after its nesting depth: equal up to renaming becomes equal.
+
+    >>> i, j = Idx("i", 3), Idx("j", 3)
+    >>> x = sympy.IndexedBase("x")
+    >>> canonical(Sum(x[i], i)) == canonical(Sum(x[j], j))
+    True
+    """
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    bound = bound_indices(expression)
+    if not bound:
+        return expression.func(*(canonical(part, depth) for part in expression.args))
+    renamed = {
+        index: Idx(Symbol(f"_{depth + offset}", integer=True), size(index))
+        for offset, index in enumerate(bound)
+    }
+    body = canonical(substitute(expression.args[0], renamed), depth + len(bound))
+    return rebind(
+        expression,
+        body,
+        renamed.values(),
+        [canonical(part, depth) for part in _outside(expression)],
+    )
+
+
+def name_bound(expression: Basic, taken: Iterable[str] = ()) -> Basic:
+    """Give bound dummies printable names: their own where it is free, else ``k2``, ``k3``, ...
+
+    `taken` holds the names that are in use around `expression`. The free indices
+    must have printable names already.
+    """
+    used = {*taken, *map(index_name, free_indices(expression))}
+    return _name_bound(expression, used)
+
+
+def _name_bound(expression: Basic, used: set[str]) -> Basic:
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    bound = bound_indices(expression)
+    if not bound:
+        return expression.func(*(_name_bound(part, used) for part in expression.args))
+    renamed: dict[Idx, Idx] = {}
+    inside = set(used)
+    for index in bound:
+        name = next(name for name in _candidates(index_name(index)) if name not in inside)
+        inside.add(name)
+        renamed[index] = Idx(name, size(index))
+    body = _name_bound(substitute(expression.args[0], renamed), inside)
+    return rebind(
+        expression,
+        body,
+        renamed.values(),
+        [_name_bound(part, used) for part in _outside(expression)],
+    )
+
+
+def _candidates(name: str) -> Iterator[str]:
+    """Yield `name`, then ``name2``, ``name3``, ... (``name_2`` where it ends in a digit)."""
+    yield name
+    joint = "_" if name[-1].isdigit() else ""
+    for number in count(2):
+        yield f"{name}{joint}{number}"
+
+
+def make_sum(body: Expr, bound: Iterable[Idx]) -> Expr:
+    """Sum `body` over all of `bound`, with what does not depend on them outside.
+
+    An index that `body` does not contain counts: the sum is its size times the body.
+
+    >>> j, k = Idx("j", 3), Idx("k", 2)
+    >>> p, d = sympy.IndexedBase("p"), sympy.IndexedBase("d")
+    >>> make_sum(p[j] * d[k], [k])
+    p[j]*Sum(d[k], (k, 0, 1))
+    """
+    present = _free(body)
+    inside = [index for index in bound if index in present]
+    factor = sympy.Integer(1)
+    for index in bound:
+        if index not in present:
+            factor *= size(index)
+    if not inside:
+        return factor * body
+    constant, varying = [], []
+    for part in Mul.make_args(body):
+        (varying if _free(part) & set(inside) else constant).append(part)
+    summed = Mul(*varying)
+    if isinstance(summed, Sum):
+        inside = [*inside, *(limit[0] for limit in summed.limits)]
+        summed = summed.function
+    return factor * Mul(*constant) * Sum(summed, *((index, 0, index.upper) for index in inside))
+
+
+def accesses(expression: Basic) -> tuple[Expr, ...]:
+    """Return the scalars and tensor elements read in `expression`, each once, in a fixed order.
+
+    >>> i = Idx("i", 3)
+    >>> x, b = sympy.IndexedBase("x"), Symbol("b")
+    >>> accesses(b + Sum(x[i] ** 2, i))
+    (b, x[i])
+    """
+    found = {
+        node
+        for node in sympy.preorder_traversal(expression)
+        if isinstance(node, Indexed)
+        or (isinstance(node, Symbol) and not isinstance(node, Idx | Dummy))
+    }
+    labels = {leaf.base.label for leaf in found if isinstance(leaf, Indexed)}
+    labels |= {index.label for index in expression.atoms(Idx)}
+    return tuple(sorted(found - labels, key=lambda leaf: leaf.sort_key()))
+
+
+def is_condition(node: Basic) -> bool:
+    """Tell whether `node` is a truth value rather than a number."""
+    return isinstance(node, sympy.logic.boolalg.Boolean | BooleanAtom)
+
+
+def branches(node: Piecewise) -> tuple[tuple[Expr, Basic], ...]:
+    """Return the (value, condition) pairs of a piecewise expression."""
+    return tuple((pair.expr, pair.cond) for pair in node.args)

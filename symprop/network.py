@@ -1,0 +1,533 @@
+"""A network: an ordered list of equations for one sample, in index notation.
+
+`Network` is what a description file is read into and what Python code builds by
+hand. It holds no layers: only indices, variables and equations. Each method
+checks what it is given, so a network that exists is well formed; `Network.check`
+adds what can only be seen at the end (a missing loss, a parameter never used).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy
+from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Piecewise, Sum, Symbol
+
+from symprop import functions
+from symprop.errors import NetworkError
+from symprop.indices import accesses, free_indices, index_name, size, substitute
+
+__all__ = ["Data", "Equation", "Network", "Parameter", "Training", "Variable"]
+
+INITIALIZERS = (
+    "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
+    "lecun_uniform", "lecun_normal", "zeros", "ones",
+)  # fmt: skip
+"""The initialisers a parameter may name."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+RESERVED = frozenset(
+    # what a generated module defines, imports or names its arguments
+    "Parameters Outputs State DivergenceError initialize forward loss backward train start resume "
+    "parameters state inputs targets epochs batch_size seed shuffle callback count index "
+    "math np njit numba overload real "
+    # what a description may call
+    "sum mean max min abs if else and or not pi exp log sqrt where".split()
+    + functions.__all__
+)
+"""Names that no variable or index may have; Python's keywords and builtins come on top."""
+
+Value = float | tuple[Any, ...]
+"""A number or nested tuples of numbers, rectangular."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """``lhs = rhs`` for every value of the free indices.
+
+    `lhs` is a symbol, or a tensor subscripted by distinct indices. With
+    `accumulate`, `lhs` may have any subscripts: the tensor is the sum of `rhs`
+    over all values of the free indices of both sides, each added at its own
+    subscripts (a scatter: the adjoint of reading at those subscripts).
+    """
+
+    lhs: Symbol | Indexed
+    rhs: Expr
+    accumulate: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the variable that the equation defines."""
+        return str(self.lhs.base.label if isinstance(self.lhs, Indexed) else self.lhs)
+
+    @property
+    def indices(self) -> tuple[Idx, ...]:
+        """The subscripts of the left side."""
+        return tuple(self.lhs.indices) if isinstance(self.lhs, Indexed) else ()
+
+    def __str__(self) -> str:
+        """Return the equation as SymPy prints it."""
+        return f"{self.lhs} {'+=' if self.accumulate else '='} {self.rhs}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A named scalar or tensor; the batch is not part of its shape."""
+
+    name: str
+    indices: tuple[Idx, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of values of each index."""
+        return tuple(map(size, self.indices))
+
+    @property
+    def symbol(self) -> Symbol | IndexedBase:
+        """What Python code writes for the variable: a symbol, or a base to be subscripted."""
+        if not self.indices:
+            return Symbol(self.name, real=True)
+        return IndexedBase(self.name, real=True)
+
+    @property
+    def access(self) -> Symbol | Indexed:
+        """The variable at its own indices, ``W[i, j]``; a symbol where there are none."""
+        return self.symbol[self.indices] if self.indices else self.symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Variable):
+    """A weight or bias: `init` is a value or the name of an initialiser."""
+
+    init: Value | str = 0.0
+    trainable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How `train` trains unless it is told otherwise."""
+
+    optimizer: str = "adam"
+    batch_size: int = 32
+    epochs: int = 100
+    seed: int = 0
+    shuffle: bool = True
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The samples that come with a network.
+
+    `samples` maps a variable's name to an array whose first axis counts the
+    samples; or `file` names a file beside the description. The last
+    `test_samples` samples of a fixed permutation are kept for the test.
+    """
+
+    samples: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+    test_samples: int = 0
+
+
+class Network:
+    """A network under construction, and the network itself once it has a loss.
+
+    >>> net = Network("line")
+    >>> x, t = net.input("x"), net.target("t")
+    >>> w, b = net.parameter("w", init=1), net.parameter("b")
+    >>> y = net.output("y", w * x + b)
+    >>> net.loss((y - t) ** 2 / 2)
+    >>> [str(equation) for equation in net.equations]
+    ['y = b + w*x', 'L = (-t + y)**2/2']
+    """
+
+    def __init__(self, name: str = "network") -> None:
+        if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+            raise NetworkError(
+                f"network name {name!r}: expected letters, digits and underscores, starting with "
+                "a letter, and no Python keyword; it becomes the name of a module"
+            )
+        self.name = name
+        self.indices: tuple[Idx, ...] = ()
+        self.inputs: tuple[Variable, ...] = ()
+        self.targets: tuple[Variable, ...] = ()
+        self.parameters: tuple[Parameter, ...] = ()
+        self.outputs: tuple[str, ...] = ()
+        self.definitions: tuple[Equation, ...] = ()
+        self.objective: Equation | None = None
+        self.training = Training()
+        self.data = Data()
+
+    def index(self, name: str, size: int) -> Idx:
+        """Return a new index that runs over 0, ..., size - 1."""
+        self._check_name(name, f"index {name!r}")
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise NetworkError(f"index {name!r}: got the size {size!r}, expected an integer >= 1")
+        index = Idx(Symbol(name, integer=True), int(size))
+        self.indices += (index,)
+        return index
+
+    def input(self, name: str, *indices: Idx) -> Symbol | IndexedBase:
+        """Declare an input; return a symbol, or with `indices` a base to be subscripted."""
+        variable = self._variable(name, indices, "input")
+        self.inputs += (variable,)
+        return variable.symbol
+
+    def target(self, name: str, *indices: Idx) -> Symbol | IndexedBase:
+        """Declare a target: data that only the loss needs."""
+        variable = self._variable(name, indices, "target")
+        self.targets += (variable,)
+        return variable.symbol
+
+    def parameter(
+        self,
+        name: str,
+        *indices: Idx,
+        init: float | str | Iterable[Any] = 0.0,
+        trainable: bool = True,
+    ) -> Symbol | IndexedBase:
+        """Declare a parameter.
+
+        `init` is a number, nested lists of the parameter's shape, or one of the
+        names in `INITIALIZERS`. A parameter that is not `trainable` has a gradient
+        like any other but is left alone by training.
+        """
+        variable = self._variable(name, indices, "parameter")
+        value = _initial_value(name, init, variable.shape)
+        self.parameters += (Parameter(name, variable.indices, value, trainable),)
+        return variable.symbol
+
+    def define(self, name: str, expression: Expr | float, *indices: Idx) -> Symbol | IndexedBase:
+        """Add the equation ``name[indices] = expression``."""
+        variable = self._variable(name, indices, "equation")
+        rhs = self._checked(expression, variable.indices, f"equation {_subscripted(variable)!r}")
+        self.definitions += (Equation(variable.access, rhs),)
+        return variable.symbol
+
+    def output(
+        self, name: str, expression: Expr | float | None = None, *indices: Idx
+    ) -> Symbol | IndexedBase:
+        """Mark an equation as an output, defining it first where `expression` is given."""
+        if expression is not None:
+            self.define(name, expression, *indices)
+        if name not in {equation.name for equation in self.definitions}:
+            raise NetworkError(
+                f"output {name!r}: no equation defines it{self._nearest(name)}; "
+                "give its expression or define it first"
+            )
+        if name in self.outputs:
+            raise NetworkError(f"output {name!r} is declared twice")
+        self.outputs += (name,)
+        return self.variable(name).symbol
+
+    def loss(self, expression: Expr | float, name: str = "") -> None:
+        """Set the loss of one sample; the loss of a batch is the mean over its samples.
+
+        `name` is what formulas call it: ``L`` unless given (``loss`` where an ``L``
+        exists).
+        """
+        if self.objective is not None:
+            raise NetworkError(
+                f"loss: the network has one already, {self.objective}; add the two expressions"
+            )
+        if name:
+            self._check_name(name, f"loss {name!r}")
+        rhs = self._checked(expression, (), "loss")
+        chosen = name or ("loss" if "L" in self.names else "L")
+        self.objective = Equation(Symbol(chosen, real=True), rhs)
+
+    @property
+    def equations(self) -> tuple[Equation, ...]:
+        """All equations in order, the loss last."""
+        return self.definitions + (() if self.objective is None else (self.objective,))
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """Inputs, targets, parameters and defined values, in this order; without the loss."""
+        defined = tuple(Variable(eq.name, eq.indices) for eq in self.definitions)
+        return self.inputs + self.targets + self.parameters + defined
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in use: variables, indices and the loss."""
+        loss = () if self.objective is None else (self.objective.name,)
+        return frozenset(
+            (*(v.name for v in self.variables), *map(index_name, self.indices), *loss)
+        )
+
+    def variable(self, name: str) -> Variable:
+        """Return the variable called `name`; raise `NetworkError` where there is none."""
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        raise NetworkError(f"network {self.name!r}: no variable {name!r}{self._nearest(name)}")
+
+    @property
+    def index_inputs(self) -> dict[str, int]:
+        """Inputs whose values are used as subscripts, with the size of the smallest such axis.
+
+        They hold integers: ``E[token[s], d]`` reads row ``token[s]`` of ``E``.
+        """
+        sizes: dict[str, int] = {}
+        data = {variable.name for variable in self.inputs}
+        for equation in self.equations:
+            for access in equation.rhs.atoms(Indexed):
+                shape = self.variable(_name_of(access)).shape
+                for subscript, length in zip(access.indices, shape, strict=True):
+                    for leaf in accesses(subscript):
+                        if _name_of(leaf) in data:
+                            name = _name_of(leaf)
+                            sizes[name] = min(length, sizes.get(name, length))
+        return sizes
+
+    def check(self) -> None:
+        """Raise `NetworkError` unless the network is complete: a loss, every parameter used."""
+        problems = self.problems()
+        if problems:
+            raise NetworkError("\n".join(problems))
+
+    def problems(self) -> list[str]:
+        """Return what can only be said of the whole network; [] where it is complete."""
+        found = []
+        if self.objective is None:
+            found.append(f"network {self.name!r} has no loss; add one with loss(...)")
+        read = {_name_of(leaf) for equation in self.equations for leaf in accesses(equation.rhs)}
+        found += [
+            f"parameter {parameter.name!r} is used in no equation; use it or remove it"
+            for parameter in self.parameters
+            if parameter.name not in read
+        ]
+        return found + self._unspanned()
+
+    def _unspanned(self) -> list[str]:
+        """Report axes that are only ever read in part, by an index that is too short."""
+        short: dict[tuple[str, int], str] = {}
+        shifted: set[tuple[str, int]] = set()
+        for equation in self.equations:
+            for access in equation.rhs.atoms(Indexed):
+                shape = self.variable(_name_of(access)).shape
+                for axis, (subscript, length) in enumerate(
+                    zip(access.indices, shape, strict=True)
+                ):
+                    place = (_name_of(access), axis)
+                    if not isinstance(subscript, Idx):
+                        shifted.add(place)
+                    elif size(subscript) < length:
+                        short.setdefault(
+                            place,
+                            f"equation {equation.name!r}: {access} reads only {size(subscript)} of "
+                            f"the {length} values of axis {axis}: index "
+                            f"{index_name(subscript)!r} is too short for it",
+                        )
+        return [message for place, message in short.items() if place not in shifted]
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        parts = [self.name]
+        parts += [f"{v.name}{v.shape}" for v in (*self.inputs, *self.targets, *self.parameters)]
+        parts += [f"{equation} {equation.indices}" for equation in self.equations]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that two networks share only if their equations are equal."""
+        self.check()
+        return self._fingerprint
+
+    def _variable(self, name: str, indices: Iterable[Idx], kind: str) -> Variable:
+        indices = tuple(indices)
+        self._check_name(name, f"{kind} {name!r}")
+        for index in indices:
+            if index not in self.indices:
+                raise NetworkError(
+                    f"{kind} {name!r}: got {index!r} as an index, expected one made by "
+                    f"index(...){self._nearest(str(index))}"
+                )
+        if len(set(indices)) < len(indices):
+            raise NetworkError(
+                f"{kind} {name!r}: an index occurs twice in {list(indices)}; "
+                "define a second index of the same size"
+            )
+        return Variable(name, indices)
+
+    def _check_name(self, name: str, subject: str) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise NetworkError(
+                f"{subject}: expected letters, digits and underscores, starting with a letter"
+            )
+        if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in RESERVED:
+            raise NetworkError(
+                f"{subject}: the name is reserved (Python, or the generated module, uses it); "
+                "choose another"
+            )
+        if name in self.names:
+            raise NetworkError(f"{subject}: the name is taken already; choose another")
+
+    def _nearest(self, name: str) -> str:
+        close = difflib.get_close_matches(name, sorted(self.names), n=2, cutoff=0.5)
+        return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+    def _checked(self, expression: Expr | float, indices: tuple[Idx, ...], subject: str) -> Expr:
+        """Return the expression with every sum over full ranges; raise where it does not fit."""
+        try:
+            rhs = sympy.sympify(expression, strict=True)
+        except sympy.SympifyError:
+            raise NetworkError(
+                f"{subject}: got {type(expression).__name__} {expression!r}, expected a SymPy "
+                "expression or a number"
+            ) from None
+        if not isinstance(rhs, Expr):
+            raise NetworkError(f"{subject}: got {rhs}, expected a number-valued expression")
+        rhs = _full_sums(rhs)
+        if rhs.has(sympy.nan, sympy.zoo, sympy.I):
+            raise NetworkError(f"{subject}: the expression is not a real number: {rhs}")
+        unbound = [index for index in free_indices(rhs) if index not in indices]
+        if unbound:
+            names = ", ".join(repr(index_name(index)) for index in unbound)
+            raise NetworkError(
+                f"{subject}: index {names} is free in the expression but not on the left; "
+                "sum over it or add it to the left"
+            )
+        self._check_accesses(rhs, subject)
+        return rhs
+
+    def _check_accesses(self, rhs: Expr, subject: str) -> None:
+        known = {variable.name: variable for variable in self.variables}
+        for leaf in accesses(rhs):
+            name = _name_of(leaf)
+            if name not in known:
+                raise NetworkError(
+                    f"{subject}: unknown name {name!r}{self._nearest(name)}; "
+                    "declare or define it before it is used"
+                )
+            rank = len(leaf.indices) if isinstance(leaf, Indexed) else 0
+            shape = known[name].shape
+            if rank != len(shape):
+                raise NetworkError(
+                    f"{subject}: {leaf} has {rank} subscripts, expected {len(shape)} as in "
+                    f"{known[name].access}"
+                )
+        for leaf, ranges in _reads(rhs):
+            _check_range(leaf, known[_name_of(leaf)].shape, ranges, subject)
+
+
+def _name_of(leaf: Expr) -> str:
+    return str(leaf.base.label if isinstance(leaf, Indexed) else leaf)
+
+
+def _subscripted(variable: Variable) -> str:
+    inside = ",".join(map(index_name, variable.indices))
+    return f"{variable.name}[{inside}]" if inside else variable.name
+
+
+def _initial_value(name: str, init: Any, shape: tuple[int, ...]) -> Value | str:
+    if isinstance(init, str):
+        if init not in INITIALIZERS:
+            close = difflib.get_close_matches(init, INITIALIZERS, n=1, cutoff=0.0)[0]
+            raise NetworkError(
+                f"parameter {name!r}: unknown initialiser {init!r}; did you mean {close!r}? "
+                f"Known: {', '.join(INITIALIZERS)}"
+            )
+        return init
+    try:
+        array = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise NetworkError(
+            f"parameter {name!r}: got the value {init!r}, expected a number, nested lists of "
+            f"numbers of shape {shape}, or the name of an initialiser"
+        ) from None
+    if not np.isfinite(array).all():
+        raise NetworkError(f"parameter {name!r}: the initial value holds NaN or infinity")
+    if array.ndim and array.shape != shape:
+        raise NetworkError(
+            f"parameter {name!r}: got an initial value of shape {array.shape}, expected {shape}"
+        )
+    return _as_tuples(array.tolist())
+
+
+def _as_tuples(value: Any) -> Value:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+def _full_sums(expression: Basic) -> Basic:
+    """Turn the bounds of partial sums into conditions, so that every sum runs a full range."""
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    parts = [
+        part if isinstance(part, sympy.Tuple | IndexedBase) else _full_sums(part)
+        for part in expression.args
+    ]
+    if not isinstance(expression, Sum):
+        return expression.func(*parts)
+    body, guards = parts[0], []
+    for index, low, high in expression.limits:
+        if not isinstance(index, Idx):
+            raise NetworkError(
+                f"the sum {expression} runs over {index}, expected an index made by index(...)"
+            )
+        guards += [index >= low] if low != 0 else []
+        guards += [index <= high] if high != index.upper else []
+    if guards:
+        body = Piecewise((body, sympy.And(*guards)), (0, True))
+    return Sum(body, *((limit[0], 0, limit[0].upper) for limit in expression.limits))
+
+
+def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[Indexed, Any]]:
+    """Return each tensor access with the conditions under which it is read."""
+    if isinstance(expression, Indexed):
+        inner = [read for part in expression.indices for read in _reads(part, conditions)]
+        return [(expression, conditions), *inner]
+    if isinstance(expression, Piecewise):
+        found = []
+        for value, condition in (pair.args for pair in expression.args):
+            found += _reads(condition, conditions)
+            found += _reads(value, (*conditions, condition))
+            conditions = (*conditions, sympy.Not(condition))
+        return found
+    return [read for part in expression.args for read in _reads(part, conditions)]
+
+
+def _check_range(leaf: Indexed, shape: tuple[int, ...], conditions: Any, subject: str) -> None:
+    for axis, (subscript, length) in enumerate(zip(leaf.indices, shape, strict=True)):
+        if accesses(subscript):
+            continue  # a value used as a subscript: checked where data comes in
+        low, high = subscript_range(subscript, conditions)
+        if low < 0 or high >= length:
+            raise NetworkError(
+                f"{subject}: {leaf} reads axis {axis} at {low} to {high}, expected 0 to "
+                f"{length - 1}; use an index of that size, or read it only where it exists: "
+                "Piecewise((..., condition), (0, True))"
+            )
+
+
+def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[int, int]:
+    """Return the smallest and largest value of a subscript where the index conditions hold.
+
+    Exact: every combination of the indices is tried (they are few in any subscript).
+    Where the conditions never hold, (0, 0) is returned.
+    """
+    relevant = [c for c in conditions if not accesses(c) and c is not sympy.true]
+    indices = sorted(
+        set().union(subscript.atoms(Idx), *(c.atoms(Idx) for c in relevant)),
+        key=lambda index: index.sort_key(),
+    )
+    plain = {index: Symbol(f"q{number}", integer=True) for number, index in enumerate(indices)}
+    grids = np.ogrid[tuple(slice(size(index)) for index in indices)] if indices else []
+    names = list(plain.values())
+    value = sympy.lambdify(names, substitute(subscript, plain), "numpy")(*grids)
+    values = np.broadcast_to(value, tuple(map(size, indices)))
+    if relevant:
+        allowed = sympy.lambdify(names, substitute(sympy.And(*relevant), plain), "numpy")(*grids)
+        values = values[np.broadcast_to(allowed, values.shape)]
+    return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
