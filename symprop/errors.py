@@ -7,7 +7,8 @@ exit status is the class's `exit_status`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class SympropError(Exception):
@@ -47,6 +48,10 @@ class ShapeError(SympropError, ValueError):
     """An array does not have the shape that the network's indices give it."""
 
 
+class OptionError(SympropError, ValueError):
+    """An optimizer, a hyperparameter or another option is not what it should be."""
+
+
 class DataError(SympropError, ValueError):
     """A data file does not hold the network's inputs and targets."""
 
@@ -74,3 +79,15 @@ class DivergenceError(SympropError, ArithmeticError):
         super().__init__(message)
         self.epoch = epoch
         self.state = state
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message: the one or two names of `known` that `name` may mean.
+
+    >>> nearest("adan", ["sgd", "adam"])
+    "; did you mean 'adam'?"
+    >>> nearest("zzz", ["sgd", "adam"])
+    ''
+    """
+    close = difflib.get_close_matches(name, sorted(known), n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
