@@ -307,6 +307,10 @@ class Normalisation(Function):
         """The position at which the value is taken."""
         return self.args[2]
 
+    def share(self, index: Idx) -> Expr:
+        """Return the softmax of the body at `index`, of which the derivatives are made."""
+        return softmax(self.body, self.bound[0], index)
+
     def _eval_is_extended_real(self) -> bool:
         return True
 

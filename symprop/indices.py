@@ -20,6 +20,7 @@ from symprop.functions import Normalisation, Reduction
 __all__ = [
     "accesses",
     "bound_indices",
+    "branches",
     "canonical",
     "free_indices",
     "fresh",
@@ -27,6 +28,8 @@ __all__ = [
     "index_name",
     "make_sum",
     "name_bound",
+    "numbered",
+    "rebind",
     "size",
     "substitute",
 ]
@@ -189,8 +192,10 @@ def _name_bound(expression: Basic, used: set[str]) -> Basic:
         return expression.func(*(_name_bound(part, used) for part in expression.args))
     renamed: dict[Idx, Idx] = {}
     inside = set(used)
-    for index in bound:
-        name = next(name for name in _candidates(index_name(index)) if name not in inside)
+    if isinstance(expression, Normalisation) and _same_place(expression):
+        renamed[bound[0]] = expression.at
+    for index in bound if not renamed else ():
+        name = next(name for name in numbered(index_name(index)) if name not in inside)
         inside.add(name)
         renamed[index] = Idx(name, size(index))
     body = _name_bound(substitute(expression.args[0], renamed), inside)
@@ -202,7 +207,15 @@ def _name_bound(expression: Basic, used: set[str]) -> Basic:
     )
 
 
-def _candidates(name: str) -> Iterator[str]:
+def _same_place(node: Normalisation) -> bool:
+    """Tell whether ``softmax(z[k], k)`` can be written with one index for both its roles."""
+    at, (index,) = node.at, node.bound
+    if not isinstance(at, Idx) or size(at) != size(index):
+        return False
+    return at == index or at not in _free(node.body)
+
+
+def numbered(name: str) -> Iterator[str]:
     """Yield `name`, then ``name2``, ``name3``, ... (``name_2`` where it ends in a digit)."""
     yield name
     joint = "_" if name[-1].isdigit() else ""
@@ -228,7 +241,8 @@ def make_sum(body: Expr, bound: Iterable[Idx]) -> Expr:
             factor *= size(index)
     if not inside:
         return factor * body
-    constant, varying = [], []
+    constant: list[Expr] = []
+    varying: list[Expr] = []
     for part in Mul.make_args(body):
         (varying if _free(part) & set(inside) else constant).append(part)
     summed = Mul(*varying)

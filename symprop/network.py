@@ -35,15 +35,13 @@ INITIALIZERS = (
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-RESERVED = frozenset(
-    # what a generated module defines, imports or names its arguments
+_MODULE_NAMES = (
     "Parameters Outputs State DivergenceError initialize forward loss backward train start resume "
     "parameters state inputs targets epochs batch_size seed shuffle callback count index "
-    "math np njit numba overload real "
-    # what a description may call
-    "sum mean max min abs if else and or not pi exp log sqrt where".split()
-    + functions.__all__
+    "math np njit numba overload real"
 )
+_LANGUAGE_NAMES = "sum mean max min abs pi exp log sqrt where"
+RESERVED = frozenset((*f"{_MODULE_NAMES} {_LANGUAGE_NAMES}".split(), *functions.__all__))
 """Names that no variable or index may have; Python's keywords and builtins come on top."""
 
 Value = float | tuple[Any, ...]
@@ -260,9 +258,7 @@ class Network:
     def names(self) -> frozenset[str]:
         """Every name in use: variables, indices and the loss."""
         loss = () if self.objective is None else (self.objective.name,)
-        return frozenset(
-            (*(v.name for v in self.variables), *map(index_name, self.indices), *loss)
-        )
+        return frozenset((*(v.name for v in self.variables), *map(index_name, self.indices), *loss))
 
     def variable(self, name: str) -> Variable:
         """Return the variable called `name`; raise `NetworkError` where there is none."""
@@ -315,9 +311,7 @@ class Network:
         for equation in self.equations:
             for access in equation.rhs.atoms(Indexed):
                 shape = self.variable(_name_of(access)).shape
-                for axis, (subscript, length) in enumerate(
-                    zip(access.indices, shape, strict=True)
-                ):
+                for axis, (subscript, length) in enumerate(zip(access.indices, shape, strict=True)):
                     place = (_name_of(access), axis)
                     if not isinstance(subscript, Idx):
                         shifted.add(place)
@@ -529,5 +523,3 @@ def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[
         allowed = sympy.lambdify(names, substitute(sympy.And(*relevant), plain), "numpy")(*grids)
         values = values[np.broadcast_to(allowed, values.shape)]
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
-
-
