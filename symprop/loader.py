@@ -1,0 +1,127 @@
+"""From the text of a generated module to the module."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import importlib.abc
+import importlib.util
+import linecache
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, ModuleType
+
+__all__ = ["load"]
+
+_LOCK = threading.RLock()
+
+
+def load(source: str, name: str, *, jit: bool = True) -> ModuleType:
+    """Execute the text of a generated module and return the module.
+
+    The module is called ``symprop_generated_NAME_HASH`` after a hash of the text and
+    stands in ``sys.modules``, so its values can be pickled, its functions' text inspected and
+    tracebacks show its lines. The same text gives the same module again, compiled once. No file
+    is written, except where the text has Numba keep machine code (``cache=True``): Numba needs
+    a file to keep it beside, which then lies in the user's cache folder.
+
+    With ``jit=False`` Numba's decorators do nothing while the text is executed: its
+    functions are plain Python, for comparisons. Raises ValueError for a `name` that is no
+    identifier, and whatever the text raises; no module stays behind then.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"module name: got {name!r}, expected a Python identifier")
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    title = f"symprop_generated_{name}_{digest}" + ("" if jit else "_plain")
+    with _LOCK:
+        return sys.modules.get(title) or _execute(source, title, jit)
+
+
+def _execute(source: str, title: str, jit: bool) -> ModuleType:
+    path = _stored(source, title) if jit and "cache=True" in source else f"<{title}>"
+    loader = _TextLoader(source, path)
+    spec = importlib.util.spec_from_loader(title, loader, origin=path)
+    if spec is None:  # never for a loader with source; spec_from_loader is typed for any
+        raise ImportError(title)
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = path
+    linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)
+    sys.modules[title] = module
+    try:
+        with _decorators(jit):
+            loader.exec_module(module)
+    except BaseException:
+        del sys.modules[title], linecache.cache[path]
+        raise
+    return module
+
+
+class _TextLoader(importlib.abc.InspectLoader):
+    """A loader whose module is a text in memory, under the path that tracebacks name."""
+
+    def __init__(self, source: str, path: str) -> None:
+        self._source = source
+        self._path = path
+
+    def get_source(self, fullname: str) -> str:
+        """Return the text."""
+        return self._source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the compiled text."""
+        return compile(self._source, self._path, "exec", dont_inherit=True)
+
+    def is_package(self, fullname: str) -> bool:
+        """Tell that a generated module is no package."""
+        return False
+
+
+@contextmanager
+def _decorators(jit: bool) -> Iterator[None]:
+    """Let `numba.njit` return plain functions inside the block, unless `jit`."""
+    if jit:
+        yield
+        return
+    import numba
+
+    before = numba.config.DISABLE_JIT
+    numba.config.DISABLE_JIT = True
+    try:
+        yield
+    finally:
+        numba.config.DISABLE_JIT = before
+
+
+def _stored(source: str, title: str) -> str:
+    """Return a file that holds the text, written unless it exists.
+
+    A file that exists is left alone: Numba takes its age for a sign of change.
+    """
+    try:
+        return _write(source, _cache_folder() / f"{title}.py")
+    except (OSError, RuntimeError):  # no folder to write to, or no home
+        folder = tempfile.mkdtemp(prefix="symprop-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _write(source, Path(folder) / f"{title}.py")
+
+
+def _write(source: str, path: Path) -> str:
+    if path.is_file() and path.read_bytes() == source.encode():
+        return str(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(source.encode())
+    Path(temporary).replace(path)
+    return str(path)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "symprop"
