@@ -309,7 +309,7 @@ class _Reverse:
         shown = [index_name(index) for index in variable.indices]
         total = name_bound(_factored(_merged(gathers)), shown)
         plain = [Equation(lhs, total)] if total != 0 or not scatters else []
-        return [*plain, *scatters]
+        return [*plain, *_joined(scatters)]
 
 
 def _partials(node: Expr) -> Iterator[tuple[Expr, Expr]]:
@@ -384,24 +384,32 @@ def _gather(part: _Contribution, value: Expr, own: tuple[Idx, ...]) -> Expr | No
         return None
     mapping = dict(zip(subscripts, own, strict=True))
     loops = [index for index in part.loops if index not in mapping]
-    guarded = _guarded(value, part.conditions)
-    return make_sum(substitute(guarded, mapping), loops)
+    conditions = [substitute(condition, mapping) for condition in part.conditions]
+    return _guarded_sum(substitute(value, mapping), conditions, loops)
 
 
 def _scatter(part: _Contribution, value: Expr, symbol: IndexedBase) -> Equation:
     """Return the contribution as an equation that adds at the subscripts of the access."""
-    placed = set(free_indices(part.access))
-    loops = [index for index in part.loops if index not in placed]
-    rhs = make_sum(_guarded(value, part.conditions), loops)
+    placed = free_indices(part.access)
     names: dict[Idx, Idx] = {}
     for index in part.loops:
         if index in placed:
             taken = {index_name(new) for new in names.values()}
             name = next(name for name in numbered(index_name(index)) if name not in taken)
             names[index] = Idx(name, size(index))
+    loops = [index for index in part.loops if index not in placed]
+    conditions = [substitute(condition, names) for condition in part.conditions]
+    rhs = _guarded_sum(substitute(value, names), conditions, loops)
     lhs = symbol[tuple(substitute(subscript, names) for subscript in part.access.indices)]
     shown = [index_name(new) for new in names.values()]
-    return Equation(lhs, name_bound(substitute(rhs, names), shown), accumulate=True)
+    return Equation(lhs, name_bound(_factored(rhs), shown), accumulate=True)
+
+
+def _guarded_sum(value: Expr, conditions: Iterable[Basic], loops: list[Idx]) -> Expr:
+    """Sum `value` over `loops` where the `conditions` hold, each tested as far out as it can be."""
+    inner = [c for c in conditions if set(free_indices(c)) & set(loops)]
+    outer = [c for c in conditions if not set(free_indices(c)) & set(loops)]
+    return _guarded(make_sum(_guarded(value, inner), loops), outer)
 
 
 def _guarded(value: Expr, conditions: Iterable[Basic]) -> Expr:
@@ -419,20 +427,41 @@ def _merged(terms: list[Expr]) -> Expr:
     return Add(*(term * count for term, count in counts.values()))
 
 
+def _joined(scatters: list[Equation]) -> list[Equation]:
+    """Make one equation of all scatters to the same subscripts."""
+    terms: dict[Expr, list[Expr]] = {}
+    for scatter in scatters:
+        terms.setdefault(scatter.lhs, []).append(scatter.rhs)
+    return [Equation(lhs, _factored(Add(*rhs)), True) for lhs, rhs in terms.items()]
+
+
 def _factored(expression: Expr) -> Expr:
-    """Write a sum of products with the factors that all terms share outside: p*d - p*s = p*(d - s)."""
+    """Write a sum of products with the factors that all terms share outside.
+
+    ``p*d - p*s`` becomes ``p*(d - s)``.
+    """
     if not isinstance(expression, Add):
-        return expression
+        return _signed(expression)
     terms = [Mul.make_args(term) for term in expression.args]
     shared = [
         factor
         for factor in terms[0]
         if not factor.is_number and all(factor in term for term in terms[1:])
     ]
-    if not shared:
-        return expression
     rest = [Mul(*(factor for factor in term if factor not in shared)) for term in terms]
-    return Mul(*shared, Add(*rest))
+    return Mul(*shared, Add(*map(_signed, rest)))
+
+
+def _signed(term: Expr) -> Expr:
+    """Move a minus into a difference of two variables: ``-(t - y)`` becomes ``y - t``."""
+    if not isinstance(term, Mul) or not term.args[0].is_number or not term.args[0].is_negative:
+        return term
+    number, *factors = term.args
+    for place, factor in enumerate(factors):
+        if isinstance(factor, Add) and not any(part.is_number for part in factor.args):
+            factors[place] = Add(*(-part for part in factor.args))
+            return Mul(-number, *factors)
+    return term
 
 
 class _ForwardValues:
@@ -497,7 +526,8 @@ def _is_zero(adjoint: list[Equation]) -> bool:
 def gathered(scatter: Equation, own: tuple[Idx, ...]) -> Expr:
     """Return what a scatter adds to the element at `own`: the equivalent sum with its bounds.
 
-    ``dx[r + p] += dy[r]*w[p]`` adds ``Sum(dy[m - p]*w[p], p)`` where ``0 <= m - p < R`` to ``dx[m]``.
+    ``dx[r + p] += dy[r]*w[p]`` adds to ``dx[m]`` the sum over p of ``dy[m - p]*w[p]`` where
+    ``0 <= m - p < R``.
     Each subscript is solved for the longest index that it has with the factor 1
     or -1; where it has none, the equation of the subscript remains as a condition.
     """
@@ -519,7 +549,7 @@ def gathered(scatter: Equation, own: tuple[Idx, ...]) -> Expr:
         value = substitute(value, {index: solution})
         conditions = [substitute(condition, {index: solution}) for condition in conditions]
         subscripts = [substitute(other, {index: solution}) for other in subscripts]
-    total = make_sum(_guarded(value, conditions), remaining)
+    total = _guarded_sum(value, conditions, remaining)
     return name_bound(total, map(index_name, own))
 
 

@@ -96,7 +96,7 @@ class _Flattener:
         if bound_indices(node):
             prefix = _PREFIXES.get(type(node).__name__, type(node).__name__)
             return self._name(self._inside(node, guards), prefix, guards)
-        if isinstance(node, Function | sympy.Max | sympy.Min):
+        if isinstance(node, Function) and not isinstance(node, sympy.Abs | sympy.sign):
             return node.func(*(self._argument(part, guards) for part in node.args))
         return node.func(*(self._visit(part, guards) for part in node.args))
 

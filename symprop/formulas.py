@@ -188,7 +188,10 @@ class _TextPrinter(_Ordered, StrPrinter):
         if interval:
             low, middle, high = map(self._print, interval)
             return f"{low} <= {middle} <= {high}"
-        return " and ".join(self._print(part) for part in _sorted(expr.args))
+        return " and ".join(
+            f"({self._print(part)})" if isinstance(part, sympy.Or) else self._print(part)
+            for part in _sorted(expr.args)
+        )
 
     def _print_Or(self, expr: Basic) -> str:
         return " or ".join(self._print(part) for part in _sorted(expr.args))

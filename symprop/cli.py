@@ -1,0 +1,334 @@
+"""The ``symprop`` command: list, show, generate, verify and train networks.
+
+Results go to standard output, messages to standard error. Exit status: 0 success,
+1 the work failed (kernels that do not verify, a loss that diverges), 2 wrong usage or
+a bad description, 130 interrupted. Everything but click is imported where it is
+used, so that ``symprop --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from symprop import __version__
+from symprop.errors import DescriptionError, SympropError
+
+if TYPE_CHECKING:
+    from symprop.network import Network
+
+__all__ = ["main"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+NET_HELP = """NET is a .toml file, the name of a network that comes with symprop (see `symprop
+list`), or file.py:name, a Network in Python code, which is thereby run."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always exits through `sys.exit`."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="symprop", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except SympropError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone: nobody to tell
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(__version__, prog_name="symprop")
+def cli() -> None:
+    """Neural networks as equations: gradient formulas to read, compiled kernels to run."""
+
+
+def net_argument(function: Command) -> Command:
+    """Add the NET argument."""
+    return click.argument("net", metavar="NET")(function)
+
+
+def json_option(function: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        function
+    )
+
+
+def kernel_options(function: Command) -> Command:
+    """Add the options that decide which kernels are generated."""
+    for decorate in (
+        click.option("--optimizer", help="Update rule; the description's unless given."),
+        click.option(
+            "--dtype", type=click.Choice(["float64", "float32"]), default="float64",
+            show_default=True, help="Precision of the kernels.",
+        ),
+    ):  # fmt: skip
+        function = decorate(function)
+    return function
+
+
+def output_options(function: Command) -> Command:
+    """Add the options that decide where files are written."""
+    for decorate in (
+        click.option("--force", is_flag=True, help="Overwrite a file that symprop did not write."),
+        click.option(
+            "-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+            default=Path("generated"), show_default=True, help="Folder to write to.",
+        ),
+    ):  # fmt: skip
+        function = decorate(function)
+    return function
+
+
+@cli.command("list")
+@json_option
+def list_networks(as_json: bool) -> None:
+    """List the networks that come with symprop."""
+    from symprop import examples
+
+    networks = [examples.load_example(name) for name in examples.names()]
+    rows = [
+        {"name": net.name, "inputs": len(net.inputs), "parameters": _count_weights(net),
+         "equations": len(net.equations)}
+        for net in networks
+    ]  # fmt: skip
+    if as_json:
+        _print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        click.echo(
+            f"{row['name']:{width}}  {row['equations']:2} equations  "
+            f"{row['parameters']:5} weights and biases"
+        )
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@click.option("--wrt", metavar="NAME", help="Only the derivative by this variable, with its chain.")
+@click.option("--expand", is_flag=True, help="Gradients in inputs, targets and parameters only.")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "latex", "json"]), default="text",
+    show_default=True, help="How to print.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def show(net: str, wrt: str | None, expand: bool, style: str, as_json: bool) -> None:
+    """Print the equations of NET and the formula of every gradient."""
+    from symprop import show as pages
+    from symprop.differentiate import differentiate
+
+    derivation = differentiate(_network(net)[0])
+    if as_json or style == "json":
+        _print_json(pages.as_data(derivation, wrt, expand))
+    elif style == "latex":
+        click.echo(pages.latex_page(derivation, wrt, expand))
+    else:
+        click.echo(pages.text_page(derivation, wrt, expand))
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@kernel_options
+@output_options
+@json_option
+def generate(
+    net: str, dtype: str, optimizer: str | None, output: Path, force: bool, as_json: bool
+) -> None:
+    """Verify the kernels of NET and write them as a module to the output folder."""
+    from symprop.compiler import compile, write
+    from symprop.verify import check
+
+    network, _ = _network(net)
+    kernels = compile(network, dtype=dtype, optimizer=optimizer)
+    check(kernels)
+    path = write(kernels, output, force=force)
+    if as_json:
+        _print_json({"name": network.name, "path": str(path), "dtype": dtype})
+    else:
+        click.echo(path)
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@kernel_options
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random points.")
+@json_option
+def verify(net: str, dtype: str, optimizer: str | None, seed: int, as_json: bool) -> None:
+    """Compare the kernels of NET with the mathematics, evaluated with 50 digits."""
+    from symprop.compiler import compile
+    from symprop.verify import verify as verify_network
+
+    network, _ = _network(net)
+    kernels = compile(network, dtype=dtype, optimizer=optimizer)
+    report = verify_network(network, dtype=dtype, seed=seed, module=kernels)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        click.echo(report)
+    sys.exit(0 if report.ok else 1)
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@kernel_options
+@output_options
+@click.option(
+    "--data", "data_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="CSV or .npz with the inputs and targets by name; the description's data unless given.",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Samples an update.")
+@click.option("--learning-rate", type=float, help="Step size of the optimizer.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and shuffling.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE",
+    help="Another hyperparameter of the optimizer; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--test-samples", type=click.IntRange(min=0),
+    help="How many samples at the end of the data are kept for the test.",
+)  # fmt: skip
+@json_option
+def train(net: str, as_json: bool, **options: Any) -> None:
+    """Derive, generate, verify and train NET, then evaluate it."""
+    from symprop.compiler import compile, write
+    from symprop.data import split
+    from symprop.training import evaluate, save_parameters
+    from symprop.training import train as train_network
+    from symprop.verify import check
+
+    network, folder = _network(net)
+    data = _data(network, folder, options["data_file"])
+    held = options["test_samples"]
+    training, test = split(data, network.data.test_samples if held is None else held)
+    kernels = compile(network, dtype=options["dtype"], optimizer=options["optimizer"])
+    _say(f"{network.name}: derived and compiled, verifying")
+    check(kernels)
+    path = write(kernels, options["output"], force=options["force"])
+    _say(f"{network.name}: verified, training")
+    result = train_network(
+        kernels, training, epochs=options["epochs"], batch_size=options["batch_size"],
+        seed=options["seed"], progress=True, **_hyperparameters(options),
+    )  # fmt: skip
+    weights = options["output"] / f"{network.name}.safetensors"
+    save_parameters(weights, result.parameters, network)
+    report = {
+        "name": network.name,
+        "kernels": str(path),
+        "weights": str(weights),
+        "epochs": len(result.losses),
+        "loss": float(result.losses[-1]) if len(result.losses) else None,
+        "training": evaluate(kernels, result.parameters, training),
+        "test": evaluate(kernels, result.parameters, test) if _samples(test) else None,
+    }
+    if as_json:
+        _print_json(report)
+    else:
+        click.echo(_training_text(report))
+    if getattr(result, "interrupted", False):
+        raise KeyboardInterrupt
+
+
+def _training_text(report: Mapping[str, Any]) -> str:
+    lines = [f"{report['name']}: {report['epochs']} epochs"]
+    for part in ("training", "test"):
+        if report[part] is not None:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in report[part].items())
+            lines.append(f"  {part:8}  {figures}")
+    lines += [f"  kernels   {report['kernels']}", f"  weights   {report['weights']}"]
+    return "\n".join(lines)
+
+
+def _hyperparameters(options: Mapping[str, Any]) -> dict[str, float]:
+    """Return the optimizer's hyperparameters that were given on the command line."""
+    found: dict[str, float] = {}
+    if options["learning_rate"] is not None:
+        found["learning_rate"] = options["learning_rate"]
+    for setting in options["settings"]:
+        name, _, value = setting.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise click.BadParameter(
+                f"got {setting!r}, expected NAME=NUMBER, such as beta1=0.95", param_hint="--set"
+            ) from None
+    return found
+
+
+def _network(net: str) -> tuple[Network, Path]:
+    """Return the network that NET names, and the folder its data files are in."""
+    from symprop import description, examples
+
+    if net in examples.names():
+        path = examples.path(net)
+        return description.read(path), path.parent
+    if net.endswith(".toml"):
+        return description.read(Path(net)), Path(net).resolve().parent
+    file, colon, name = net.rpartition(":")
+    if colon and file.endswith(".py"):
+        return _network_in_code(Path(file), name), Path(file).resolve().parent
+    raise DescriptionError(
+        f"NET {net!r}: expected a .toml file, file.py:name, or one of {', '.join(examples.names())}"
+    )
+
+
+def _network_in_code(path: Path, name: str) -> Network:
+    """Run the user's file and return the Network it calls `name`."""
+    import runpy
+
+    from symprop.network import Network
+
+    if not path.is_file():
+        raise DescriptionError(f"{path}: no such file")
+    try:
+        found = runpy.run_path(str(path)).get(name)
+    except SympropError:
+        raise
+    except Exception as error:
+        raise DescriptionError(f"{path}: {type(error).__name__} while it ran: {error}") from error
+    if not isinstance(found, Network):
+        raise DescriptionError(
+            f"{path}: {name!r} is {type(found).__name__}, expected a symprop.Network"
+        )
+    return found
+
+
+def _data(network: Network, folder: Path, file: Path | None) -> Mapping[str, Any]:
+    from symprop import data
+
+    return data.load(file, network) if file else data.embedded(network, folder)
+
+
+def _samples(data: Mapping[str, Any]) -> int:
+    return len(next(iter(data.values()), ()))
+
+
+def _count_weights(network: Network) -> int:
+    import math
+
+    return sum(math.prod(parameter.shape) for parameter in network.parameters)
+
+
+def _say(message: str) -> None:
+    """Tell a person at a terminal what is going on."""
+    if sys.stderr.isatty():
+        click.echo(message, err=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
