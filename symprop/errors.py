@@ -86,8 +86,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     >>> nearest("adan", ["sgd", "adam"])
     "; did you mean 'adam'?"
+    >>> nearest("x", ["X", "t"])
+    "; did you mean 'X'?"
     >>> nearest("zzz", ["sgd", "adam"])
     ''
     """
-    close = difflib.get_close_matches(name, sorted(known), n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    folded = {candidate.casefold(): candidate for candidate in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)
+    meant = " or ".join(repr(folded[candidate]) for candidate in close)
+    return f"; did you mean {meant}?" if meant else ""
