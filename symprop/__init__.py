@@ -45,7 +45,7 @@ _HOMES = {
             "log_softmax",
             "expm1",
             "log1p",
-        ),  # fmt: skip
+        ),
         "functions",
     ),
 }

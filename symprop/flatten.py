@@ -30,9 +30,12 @@ from symprop.indices import (
     index_name,
     name_bound,
     numbered,
+    piecewise,
     rebind,
+    rebuild,
     size,
     substitute,
+    summation,
 )
 from symprop.network import Equation
 
@@ -97,8 +100,8 @@ class _Flattener:
             prefix = _PREFIXES.get(type(node).__name__, type(node).__name__)
             return self._name(self._inside(node, guards), prefix, guards)
         if isinstance(node, Function) and not isinstance(node, sympy.Abs | sympy.sign):
-            return node.func(*(self._argument(part, guards) for part in node.args))
-        return node.func(*(self._visit(part, guards) for part in node.args))
+            return rebuild(node, [self._argument(part, guards) for part in node.args])
+        return rebuild(node, [self._visit(part, guards) for part in node.args])
 
     def _argument(self, node: Basic, guards: tuple[Basic, ...]) -> Basic:
         """Name the argument of a function where it is a net input: more than one value read."""
@@ -109,8 +112,7 @@ class _Flattener:
     def _inside(self, node: Expr, guards: tuple[Basic, ...]) -> Expr:
         """Flatten the body of a binding node; all but sums reduce values that have a name."""
         if isinstance(node, Sum):
-            outside = [edge for limit in node.limits for edge in limit.args[1:]]
-            return rebind(node, self._visit(node.function, guards), bound_indices(node), outside)
+            return summation(self._visit(node.function, guards), bound_indices(node))
         body = node.body if isinstance(node.body, Indexed) else self._net(node.body, guards)
         return rebind(node, body, node.bound, [node.at] if isinstance(node, Normalisation) else [])
 
@@ -124,7 +126,7 @@ class _Flattener:
             test = self._visit(condition, guards)
             pairs.append((self._visit(value, (*guards, test)), test))
             guards = (*guards, sympy.Not(test))
-        return Piecewise(*pairs)
+        return piecewise(*pairs)
 
     def _name(self, value: Expr, prefix: str, guards: tuple[Basic, ...]) -> Expr:
         """Return the name of `value`, with a new equation for it unless there is one already."""
@@ -134,7 +136,7 @@ class _Flattener:
         indices = tuple(sorted(found, key=lambda i: (i not in self.order, self._place(i))))
         condition = sympy.And(*(g for g in guards if set(free_indices(g)) & set(indices)))
         if condition is not sympy.true and set(free_indices(condition)) <= set(indices):
-            value = Piecewise((value, condition), (0, True))
+            value = piecewise((value, condition), (0, sympy.true))
         places = {index: Idx(f"_at{n}", size(index)) for n, index in enumerate(indices)}
         key = canonical(substitute(value, places))
         if key not in self.named:

@@ -42,7 +42,7 @@ def latex(formula: Equation | Basic) -> str:
     r"""Return an equation or expression as LaTeX, ready for math mode.
 
     >>> latex(Equation(Symbol("dL/dw1"), Symbol("x1") * Symbol("dL/dnet_h1")))
-    '\\frac{\\partial L}{\\partial w_{1}} = \\frac{\\partial L}{\\partial net_{h1}} x_{1}'
+    '\\frac{\\partial L}{\\partial w_{1}} = \\frac{\\partial L}{\\partial \\mathit{net}_{h1}} x_{1}'
     """
     printer = _LatexPrinter()
     if isinstance(formula, Equation):
@@ -242,7 +242,10 @@ def _interval(condition: Basic) -> tuple[Expr, Expr, Expr] | None:
         return None
     if not free_indices(low.lhs):
         return None
-    return low.rhs - shift, high.lhs, high.rhs
+    lower, upper = low.rhs - shift, high.rhs
+    if lower + upper < 0:  # SymPy turned -2 <= 2*q - r <= 0 around
+        return -upper, -high.lhs, -lower
+    return lower, high.lhs, upper
 
 
 class _LatexPrinter(_Ordered, LatexPrinter):

@@ -29,9 +29,12 @@ __all__ = [
     "make_sum",
     "name_bound",
     "numbered",
+    "piecewise",
     "rebind",
+    "rebuild",
     "size",
     "substitute",
+    "summation",
 ]
 
 
@@ -85,18 +88,13 @@ def _free(expression: Basic) -> frozenset[Idx]:
 
 def _outside(node: Basic) -> tuple[Basic, ...]:
     """Return the parts of a binding node that its bound indices do not reach."""
-    if isinstance(node, Sum):
-        return tuple(edge for limit in node.limits for edge in limit.args[1:])
-    if isinstance(node, Normalisation):
-        return (node.at,)
-    return ()
+    return (node.at,) if isinstance(node, Normalisation) else ()
 
 
 def rebind(node: Expr, body: Expr, bound: Iterable[Idx], outside: Iterable[Basic]) -> Expr:
     """Return `node` with another body, other bound indices and other outer parts."""
     if isinstance(node, Sum):
-        edges = iter(outside)
-        return Sum(body, *((index, next(edges), next(edges)) for index in bound))
+        return summation(body, bound)
     return node.func(body, *bound, *outside)
 
 
@@ -116,7 +114,7 @@ def substitute(expression: Basic, mapping: Mapping[Basic, Basic]) -> Basic:
         return expression
     bound = bound_indices(expression)
     if not bound:
-        return expression.func(*(_substitute_base(part, mapping) for part in expression.args))
+        return rebuild(expression, [_substitute_base(part, mapping) for part in expression.args])
     inner = {old: new for old, new in mapping.items() if old not in bound}
     arriving = frozenset().union(*(_free(new) for new in inner.values()))
     renamed = {index: fresh(index) for index in bound if index in arriving}
@@ -140,7 +138,7 @@ def freshen(expression: Basic) -> Basic:
         return expression
     bound = bound_indices(expression)
     if not bound:
-        return expression.func(*map(freshen, expression.args))
+        return rebuild(expression, map(freshen, expression.args))
     renamed = {index: fresh(index) for index in bound}
     body = substitute(freshen(expression.args[0]), renamed)
     return rebind(
@@ -160,7 +158,7 @@ def canonical(expression: Basic, depth: int = 0) -> Basic:
         return expression
     bound = bound_indices(expression)
     if not bound:
-        return expression.func(*(canonical(part, depth) for part in expression.args))
+        return rebuild(expression, [canonical(part, depth) for part in expression.args])
     renamed = {
         index: Idx(Symbol(f"_{depth + offset}", integer=True), size(index))
         for offset, index in enumerate(bound)
@@ -189,7 +187,7 @@ def _name_bound(expression: Basic, used: set[str]) -> Basic:
         return expression
     bound = bound_indices(expression)
     if not bound:
-        return expression.func(*(_name_bound(part, used) for part in expression.args))
+        return rebuild(expression, [_name_bound(part, used) for part in expression.args])
     renamed: dict[Idx, Idx] = {}
     inside = set(used)
     if isinstance(expression, Normalisation) and _same_place(expression):
@@ -223,6 +221,18 @@ def numbered(name: str) -> Iterator[str]:
         yield f"{name}{joint}{number}"
 
 
+def summation(body: Expr, bound: Iterable[Idx]) -> Sum:
+    """Return the sum of `body` over the whole range of each index, and nothing but that.
+
+    SymPy's own constructor folds pieces inside the body outwards, so that the
+    condition of an inner sum escapes from it.
+    """
+    limits = (sympy.Tuple(index, 0, index.upper) for index in bound)
+    node = Expr.__new__(Sum, body, *limits)
+    node.is_commutative = True
+    return node
+
+
 def make_sum(body: Expr, bound: Iterable[Idx]) -> Expr:
     """Sum `body` over all of `bound`, with what does not depend on them outside.
 
@@ -249,7 +259,7 @@ def make_sum(body: Expr, bound: Iterable[Idx]) -> Expr:
     if isinstance(summed, Sum):
         inside = [*inside, *(limit[0] for limit in summed.limits)]
         summed = summed.function
-    return factor * Mul(*constant) * Sum(summed, *((index, 0, index.upper) for index in inside))
+    return factor * Mul(*constant) * summation(summed, inside)
 
 
 def accesses(expression: Basic) -> tuple[Expr, ...]:
@@ -274,6 +284,37 @@ def accesses(expression: Basic) -> tuple[Expr, ...]:
 def is_condition(node: Basic) -> bool:
     """Tell whether `node` is a truth value rather than a number."""
     return isinstance(node, sympy.logic.boolalg.Boolean | BooleanAtom)
+
+
+def piecewise(*pairs: tuple[Expr, Basic]) -> Expr:
+    """Return the value of the first pair whose condition holds; the last one's must be true.
+
+    SymPy's own constructor folds nested pieces into one and lets the conditions of
+    an inner sum escape from it; this one only drops what is decided.
+
+    >>> x = Symbol("x")
+    >>> piecewise((x, sympy.true), (0, sympy.true))
+    x
+    """
+    kept: list[tuple[Expr, Basic]] = []
+    for value, condition in pairs:
+        if condition == sympy.false:
+            continue
+        kept.append((sympy.sympify(value), sympy.sympify(condition)))
+        if condition == sympy.true:
+            break
+    if len({value for value, _ in kept}) == 1 and kept[-1][1] == sympy.true:
+        return kept[0][0]
+    return Piecewise(*kept, evaluate=False)
+
+
+def rebuild(node: Basic, parts: Iterable[Basic]) -> Basic:
+    """Return `node` with other arguments."""
+    if isinstance(node, Piecewise):
+        return piecewise(*(pair.args for pair in parts))
+    if bound_indices(node):
+        raise TypeError(f"{node} binds indices: use rebind")
+    return node.func(*parts)
 
 
 def branches(node: Piecewise) -> tuple[tuple[Expr, Basic], ...]:

@@ -23,7 +23,17 @@ from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Piecewise, Sum, Symbol
 
 from symprop import functions
 from symprop.errors import NetworkError
-from symprop.indices import accesses, free_indices, index_name, size, substitute
+from symprop.indices import (
+    accesses,
+    bound_indices,
+    free_indices,
+    index_name,
+    piecewise,
+    rebuild,
+    size,
+    substitute,
+    summation,
+)
 
 __all__ = ["Data", "Equation", "Network", "Parameter", "Training", "Variable"]
 
@@ -461,7 +471,8 @@ def _full_sums(expression: Basic) -> Basic:
         for part in expression.args
     ]
     if not isinstance(expression, Sum):
-        return expression.func(*parts)
+        bound = bound_indices(expression)
+        return expression.func(*parts) if bound else rebuild(expression, parts)
     body, guards = parts[0], []
     for index, low, high in expression.limits:
         if not isinstance(index, Idx):
@@ -471,8 +482,8 @@ def _full_sums(expression: Basic) -> Basic:
         guards += [index >= low] if low != 0 else []
         guards += [index <= high] if high != index.upper else []
     if guards:
-        body = Piecewise((body, sympy.And(*guards)), (0, True))
-    return Sum(body, *((limit[0], 0, limit[0].upper) for limit in expression.limits))
+        body = piecewise((body, sympy.And(*guards)), (0, sympy.true))
+    return summation(body, [limit[0] for limit in expression.limits])
 
 
 def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[Indexed, Any]]:
