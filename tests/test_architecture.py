@@ -10,8 +10,8 @@ import symprop
 FLOORS = (
     "errors functions indices network description layers rewrites flatten formulas "
     "partials reuse contributions closed_form differentiate optimizers options scalar "
-    "lower printer render loader compiler slopes precise differences oracle verify data training "
-    "examples show cli"
+    "lower printer render loader compiler slopes precise differences oracle verify data weights "
+    "training examples show cli"
 ).split()
 
 PACKAGE = Path(symprop.__file__).parent
