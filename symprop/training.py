@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symprop.data import check, check_names
-from symprop.errors import DivergenceError, OptionError, nearest
+from symprop.errors import DataError, DivergenceError, OptionError, nearest
 from symprop.network import Network
 from symprop.optimizers import is_number
 from symprop.weights import load_parameters, load_state, save_parameters, save_state
@@ -303,10 +303,19 @@ def _arrays(kernels: Any, data: Mapping[str, Any]) -> list[NDArray[Any]]:
         names = [name for group in _names(kernels) for name in group]
         check_names(data, names, "data", "array")
         checked = {name: np.asarray(data[name]) for name in names}
-    return [
-        array.astype(dtype, order="C", copy=False) if array.dtype.kind == "f" else array
-        for array in checked.values()
-    ]
+    return [_converted(array, dtype, name) for name, array in checked.items()]
+
+
+def _converted(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
+    if array.dtype.kind != "f":
+        return array  # subscripts stay integers
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype, order="C", copy=False)
+    if np.isinf(converted).any():
+        raise DataError(
+            f"data, array {name!r}: holds infinity or numbers too large for {dtype}; scale it"
+        )
+    return converted
 
 
 # Options

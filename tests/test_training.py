@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -277,6 +278,22 @@ def test_lists_of_integers_are_numbers():
     derivation = types.SimpleNamespace(network=fake_kernels.network)
     kernels = types.SimpleNamespace(derivation=derivation, module=fake_kernels)
     assert len(train(kernels, {"x": [[1, 2, 3], [4, 5, 6]], "t": [1, 2]}).losses) == 5
+
+
+def test_data_get_the_dtype_of_the_kernels(data):
+    seen = []
+
+    @functools.wraps(fake_kernels.resume)
+    def resume(state, x, t, **settings):
+        seen.extend((x.dtype, t.dtype))
+        return fake_kernels.resume(state, x, t, **settings)
+
+    narrow = types.SimpleNamespace(**vars(fake_kernels) | {"DTYPE": "float32", "resume": resume})
+    train(narrow, data, epochs=1)
+    assert seen == [np.float32, np.float32]
+    data["t"][3] = 1e300
+    with pytest.raises(DataError, match=r"array 't': holds infinity or numbers too large for floa"):
+        train(narrow, data, epochs=1)
 
 
 def test_no_bar_off_a_terminal(kernels, data, capfd):
