@@ -54,7 +54,10 @@ def fresh(index: Idx) -> Idx:
 
 
 def bound_indices(node: Basic) -> tuple[Idx, ...]:
-    """Return the indices that `node` itself binds in its body; () for most nodes."""
+    """Return the indices that `node` itself binds in its body; () for most nodes.
+
+    SymPy writes ``Sum(Sum(x[i], i), i)`` as one sum with i twice: the first binds.
+    """
     if isinstance(node, Sum):
         return tuple(limit[0] for limit in node.limits)
     if isinstance(node, Reduction | Normalisation):
@@ -142,7 +145,10 @@ def freshen(expression: Basic) -> Basic:
     renamed = {index: fresh(index) for index in bound}
     body = substitute(freshen(expression.args[0]), renamed)
     return rebind(
-        expression, body, renamed.values(), [freshen(part) for part in _outside(expression)]
+        expression,
+        body,
+        [renamed[index] for index in bound],
+        [freshen(part) for part in _outside(expression)],
     )
 
 
@@ -167,7 +173,7 @@ def canonical(expression: Basic, depth: int = 0) -> Basic:
     return rebind(
         expression,
         body,
-        renamed.values(),
+        [renamed[index] for index in bound],
         [canonical(part, depth) for part in _outside(expression)],
     )
 
@@ -200,7 +206,7 @@ def _name_bound(expression: Basic, used: set[str]) -> Basic:
     return rebind(
         expression,
         body,
-        renamed.values(),
+        [renamed[index] for index in bound],
         [_name_bound(part, used) for part in _outside(expression)],
     )
 

@@ -265,6 +265,15 @@ def test_make_sum_over_a_sum_that_binds_the_same_name():
     assert same(make_sum(inner, [i]), Sum(A[i, j], i, j) * Sum(u[k], k))
 
 
+def test_a_sum_of_a_sum_over_the_same_index():
+    """SymPy writes it as one Sum with the index twice."""
+    twice = Sum(Sum(u[i], i), i)
+    assert bound_indices(twice) == (i, i)
+    for renamed in (freshen(twice), canonical(twice), name_bound(freshen(twice))):
+        assert same(renamed, 3 * Sum(u[i], i))
+    assert same(substitute(Sum(Sum(u[i] * v[j], i), i), {j: i}), 3 * Sum(u[m], m) * v[i], i=1)
+
+
 # Accesses
 
 
