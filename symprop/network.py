@@ -8,13 +8,13 @@ adds what can only be seen at the end (a missing loss, a parameter never used).
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import hashlib
 import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,10 @@ _MODULE_NAMES = (
     "math np njit numba overload real"
 )
 _LANGUAGE_NAMES = "sum mean max min abs pi exp log sqrt where"
-RESERVED = frozenset((*f"{_MODULE_NAMES} {_LANGUAGE_NAMES}".split(), *functions.__all__))
-"""Names that no variable or index may have; Python's keywords and builtins come on top."""
+RESERVED = frozenset(
+    (*f"{_MODULE_NAMES} {_LANGUAGE_NAMES}".split(), *functions.__all__, *dir(builtins))
+)
+"""Names that no variable or index may have; Python's keywords come on top."""
 
 Value = float | tuple[Any, ...]
 """A number or nested tuples of numbers, rectangular."""
@@ -279,20 +281,18 @@ class Network:
 
     @property
     def index_inputs(self) -> dict[str, int]:
-        """Inputs whose values are used as subscripts, with the size of the smallest such axis.
+        """Inputs and targets used as subscripts, with the size of the smallest such axis.
 
-        They hold integers: ``E[token[s], d]`` reads row ``token[s]`` of ``E``.
+        They hold integers: ``E[token[s], d]`` reads row ``token[s]`` of ``E``, and
+        ``-log(p[label])`` is the cross-entropy of the class ``label``.
         """
         sizes: dict[str, int] = {}
-        data = {variable.name for variable in self.inputs}
         for equation in self.equations:
-            for access in equation.rhs.atoms(Indexed):
-                shape = self.variable(_name_of(access)).shape
-                for subscript, length in zip(access.indices, shape, strict=True):
+            for read, _ in _reads(equation.rhs):
+                for subscript, length in zip(*self._axes(read), strict=True):
                     for leaf in accesses(subscript):
-                        if _name_of(leaf) in data:
-                            name = _name_of(leaf)
-                            sizes[name] = min(length, sizes.get(name, length))
+                        name = _name_of(leaf)
+                        sizes[name] = min(length, sizes.get(name, length))
         return sizes
 
     def check(self) -> None:
@@ -334,18 +334,14 @@ class Network:
                         )
         return [message for place, message in short.items() if place not in shifted]
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        parts = [self.name]
-        parts += [f"{v.name}{v.shape}" for v in (*self.inputs, *self.targets, *self.parameters)]
-        parts += [f"{equation} {equation.indices}" for equation in self.equations]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two networks share only if their equations are equal."""
         self.check()
-        return self._fingerprint
+        parts = [self.name]
+        parts += [f"{v.name}{v.shape}" for v in (*self.inputs, *self.targets, *self.parameters)]
+        parts += [f"{equation} {[*map(size, equation.indices)]}" for equation in self.equations]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def _variable(self, name: str, indices: Iterable[Idx], kind: str) -> Variable:
         indices = tuple(indices)
@@ -377,7 +373,8 @@ class Network:
             raise NetworkError(f"{subject}: the name is taken already; choose another")
 
     def _nearest(self, name: str) -> str:
-        close = difflib.get_close_matches(name, sorted(self.names), n=2, cutoff=0.5)
+        others = sorted(self.names - {name})
+        close = difflib.get_close_matches(name, others, n=2, cutoff=0.5)
         return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
     def _checked(self, expression: Expr | float, indices: tuple[Idx, ...], subject: str) -> Expr:
@@ -391,9 +388,14 @@ class Network:
             ) from None
         if not isinstance(rhs, Expr):
             raise NetworkError(f"{subject}: got {rhs}, expected a number-valued expression")
-        rhs = _full_sums(rhs)
-        if rhs.has(sympy.nan, sympy.zoo, sympy.I):
+        rhs = _full_sums(self._own(rhs))
+        if rhs.has(sympy.nan, sympy.zoo, sympy.I, sympy.oo, -sympy.oo):
             raise NetworkError(f"{subject}: the expression is not a real number: {rhs}")
+        foreign = sorted(map(str, rhs.atoms(Idx).difference(self.indices)))
+        if foreign:
+            raise NetworkError(
+                f"{subject}: got {', '.join(foreign)} as an index, expected one made by index(...)"
+            )
         unbound = [index for index in free_indices(rhs) if index not in indices]
         if unbound:
             names = ", ".join(repr(index_name(index)) for index in unbound)
@@ -420,8 +422,28 @@ class Network:
                     f"{subject}: {leaf} has {rank} subscripts, expected {len(shape)} as in "
                     f"{known[name].access}"
                 )
-        for leaf, ranges in _reads(rhs):
-            _check_range(leaf, known[_name_of(leaf)].shape, ranges, subject)
+        data = {variable.name for variable in self.inputs + self.targets}
+        for read, conditions in _reads(rhs):
+            for axis, (subscript, length) in enumerate(zip(*self._axes(read), strict=True)):
+                place = f"{subject}: {read} reads axis {axis}"
+                if accesses(subscript):
+                    _check_value(subscript, data, place)
+                else:
+                    _check_range(subscript, length, conditions, place)
+
+    def _axes(self, read: Expr) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
+        """Return the subscripts of a read and the sizes of the axes that they run over."""
+        if isinstance(read, functions.Normalisation):
+            return (read.at,), (size(read.bound[0]),)
+        return tuple(read.indices), self.variable(_name_of(read)).shape
+
+    def _own(self, rhs: Expr) -> Expr:
+        """Replace symbols that have only the name of a variable by the variable's own symbol."""
+        known = {variable.name: variable.symbol for variable in self.variables}
+        read = {(leaf.base if isinstance(leaf, Indexed) else leaf) for leaf in accesses(rhs)}
+        own = {symbol: known.get(str(symbol), symbol) for symbol in read}
+        same_kind = {old: new for old, new in own.items() if isinstance(new, type(old))}
+        return rhs.xreplace({old: new for old, new in same_kind.items() if old != new})
 
 
 def _name_of(leaf: Expr) -> str:
@@ -473,21 +495,37 @@ def _full_sums(expression: Basic) -> Basic:
     if not isinstance(expression, Sum):
         bound = bound_indices(expression)
         return expression.func(*parts) if bound else rebuild(expression, parts)
-    body, guards = parts[0], []
+    body: Expr = parts[0]
+    done: list[Idx] = []
+    guards: list[Basic] = []
     for index, low, high in expression.limits:
         if not isinstance(index, Idx):
             raise NetworkError(
                 f"the sum {expression} runs over {index}, expected an index made by index(...)"
             )
+        edges = low.free_symbols | high.free_symbols | {index}
+        if not edges.isdisjoint(done):
+            body, done, guards = _guarded_sum(body, done, guards), [], []
+        done.append(index)
         guards += [index >= low] if low != 0 else []
         guards += [index <= high] if high != index.upper else []
+    return _guarded_sum(body, done, guards)
+
+
+def _guarded_sum(body: Expr, indices: list[Idx], guards: list[Basic]) -> Expr:
+    """Sum `body` over the full ranges of `indices`, where all `guards` hold."""
     if guards:
         body = piecewise((body, sympy.And(*guards)), (0, sympy.true))
-    return summation(body, [limit[0] for limit in expression.limits])
+    return summation(body, indices)
 
 
-def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[Indexed, Any]]:
-    """Return each tensor access with the conditions under which it is read."""
+def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[Expr, Any]]:
+    """Return each read at subscripts with the conditions under which it takes place.
+
+    That is every tensor access, and every normalisation, which is read at its position.
+    """
+    if isinstance(expression, functions.Normalisation):
+        return [(expression, conditions), *_reads(expression.body, conditions)]
     if isinstance(expression, Indexed):
         inner = [read for part in expression.indices for read in _reads(part, conditions)]
         return [(expression, conditions), *inner]
@@ -501,17 +539,27 @@ def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[
     return [read for part in expression.args for read in _reads(part, conditions)]
 
 
-def _check_range(leaf: Indexed, shape: tuple[int, ...], conditions: Any, subject: str) -> None:
-    for axis, (subscript, length) in enumerate(zip(leaf.indices, shape, strict=True)):
-        if accesses(subscript):
-            continue  # a value used as a subscript: checked where data comes in
-        low, high = subscript_range(subscript, conditions)
-        if low < 0 or high >= length:
-            raise NetworkError(
-                f"{subject}: {leaf} reads axis {axis} at {low} to {high}, expected 0 to "
-                f"{length - 1}; use an index of that size, or read it only where it exists: "
-                "Piecewise((..., condition), (0, True))"
-            )
+def _check_value(subscript: Expr, data: set[str], place: str) -> None:
+    """Raise unless `subscript` is one value of the data, whose range is checked there."""
+    if not isinstance(subscript, Symbol | Indexed) or _name_of(subscript) not in data:
+        raise NetworkError(
+            f"{place} at {subscript}, expected an expression of indices, or one value of an "
+            "input or target, which then holds integers"
+        )
+
+
+def _check_range(subscript: Expr, length: int, conditions: Any, place: str) -> None:
+    """Raise unless `subscript` is an integer from 0 to `length` - 1 where `conditions` hold."""
+    if not subscript.is_integer:
+        raise NetworkError(
+            f"{place} at {subscript}, which need not be an integer; write floor({subscript})"
+        )
+    low, high = subscript_range(subscript, conditions)
+    if low < 0 or high >= length:
+        raise NetworkError(
+            f"{place} at {low} to {high}, expected 0 to {length - 1}; use an index of that size, "
+            "or read it only where it exists: Piecewise((..., condition), (0, True))"
+        )
 
 
 def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[int, int]:
@@ -520,17 +568,25 @@ def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[
     Exact: every combination of the indices is tried (they are few in any subscript).
     Where the conditions never hold, (0, 0) is returned.
     """
-    relevant = [c for c in conditions if not accesses(c) and c is not sympy.true]
+    parts = [part for condition in conditions for part in sympy.And.make_args(condition)]
+    relevant = [part for part in parts if not accesses(part) and part is not sympy.true]
     indices = sorted(
         set().union(subscript.atoms(Idx), *(c.atoms(Idx) for c in relevant)),
         key=lambda index: index.sort_key(),
     )
-    plain = {index: Symbol(f"q{number}", integer=True) for number, index in enumerate(indices)}
-    grids = np.ogrid[tuple(slice(size(index)) for index in indices)] if indices else []
-    names = list(plain.values())
-    value = sympy.lambdify(names, substitute(subscript, plain), "numpy")(*grids)
-    values = np.broadcast_to(value, tuple(map(size, indices)))
-    if relevant:
-        allowed = sympy.lambdify(names, substitute(sympy.And(*relevant), plain), "numpy")(*grids)
-        values = values[np.broadcast_to(allowed, values.shape)]
+    allowed = np.ones(tuple(map(size, indices)), dtype=np.bool_)
+    for part in relevant:
+        allowed &= _on_grid(part, indices)
+    values = np.broadcast_to(_on_grid(subscript, indices), allowed.shape)[allowed]
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def _on_grid(expression: Basic, indices: list[Idx]) -> Any:
+    """Return the value of `expression` at all values of its own indices, an axis for each index."""
+    own = [index for index in indices if expression.has(index)]
+    if not own:
+        return sympy.lambdify([], expression, "numpy")()
+    plain = {index: Symbol(f"q{number}", integer=True) for number, index in enumerate(own)}
+    axes = np.ix_(*(np.arange(size(i)) if i in own else np.zeros(1, int) for i in indices))
+    grids = np.broadcast_arrays(*(axes[indices.index(index)] for index in own))
+    return sympy.lambdify(list(plain.values()), substitute(expression, plain), "numpy")(*grids)
