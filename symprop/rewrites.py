@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import sympy
 from sympy import (
     Add,
-    Basic,
     Dummy,
     Expr,
     Function,
@@ -63,8 +62,10 @@ from symprop.indices import (
     index_name,
     name_bound,
     rebind,
+    rebuild,
     size,
     substitute,
+    summation,
 )
 from symprop.network import Equation, subscript_range
 
@@ -185,10 +186,8 @@ def _rewrite_parts(node: Expr, rules: _Rules, known: _Known) -> tuple[Expr, list
     if not steps:
         return node, []
     if not binds:
-        return node.func(*parts), steps
-    outside: list[Basic] = [node.at] if isinstance(node, Normalisation) else []
-    if isinstance(node, Sum):
-        outside = [edge for limit in node.limits for edge in limit.args[1:]]
+        return rebuild(node, parts), steps
+    outside = [node.at] if isinstance(node, Normalisation) else []
     return rebind(node, parts[0], bound_indices(node), outside), steps
 
 
@@ -548,7 +547,7 @@ def _cross_entropy_of_sums(node: Add, known: _Known) -> _Step | None:
             inside = factor * one.function + other_factor * renamed
             step = _cross_entropy(inside, known) if isinstance(inside, Add) else None
             if step is not None:
-                after = Sum(step.whole, *one.limits)
+                after = summation(step.whole, bound)
                 return _Step(first + second, after, node - first - second + after, _LOGIT)
     return None
 
@@ -561,7 +560,7 @@ def _sign(node: Mul, known: _Known) -> _Step | None:
     terms = Add.make_args(rest.function)
     if len(terms) < 2 or not any(isinstance(-term, softplus) for term in terms):
         return None
-    after = -coefficient * Sum(Add(*(-term for term in terms)), *rest.limits)
+    after = -coefficient * summation(Add(*(-term for term in terms)), bound_indices(rest))
     return _Step(node, after, after, _LOGIT)
 
 
