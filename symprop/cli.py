@@ -201,7 +201,7 @@ def verify(net: str, dtype: str, optimizer: str | None, seed: int, as_json: bool
 )  # fmt: skip
 @click.option(
     "--test-samples", type=click.IntRange(min=0),
-    help="How many samples at the end of the data are kept for the test.",
+    help="How many samples are kept for the test, chosen by a fixed permutation.",
 )  # fmt: skip
 @json_option
 def train(net: str, as_json: bool, **options: Any) -> None:
@@ -226,7 +226,7 @@ def train(net: str, as_json: bool, **options: Any) -> None:
         seed=options["seed"], progress=True, **_hyperparameters(options),
     )  # fmt: skip
     weights = options["output"] / f"{network.name}.safetensors"
-    save_parameters(weights, result.parameters, network)
+    save_parameters(weights, result.parameters, network, force=options["force"])
     report = {
         "name": network.name,
         "kernels": str(path),
