@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import sympy
 from sympy import (
@@ -78,6 +79,7 @@ _RELU = "the same function; its derivative at 0 is stated: relu'(0) = 0"
 _CDF = "1 + erf cancels to 0 for negative arguments; normal_cdf keeps its digits"
 _GELU = "the same function under its name, with a declared derivative"
 _LOGIT = "softplus(-z) = softplus(z) - z; the derivative is sigmoid(z) minus a factor"
+_SIGN = "minus times minus: the logarithms under the sum became negative softplus"
 _LOG1P = "1 + x rounds x away near 0; log1p does not"
 _EXPM1 = "exp(x) - 1 cancels near 0; expm1 does not"
 _LOG = "the argument over- or underflows; its logarithm does not"
@@ -404,13 +406,14 @@ def _softmax_share(exponent: Expr, below: Expr) -> tuple[Expr, Expr] | None:
     remaining = _less(exponent, below - sums[0])
     if remaining is None:
         return None
-    if len(bound) > 1:
-        rest = _less(remaining, body)
-        return None if rest is None else (exp(body - sums[0]), rest)
-    for at in _positions(body, bound[0], remaining):
-        rest = _less(remaining, substitute(body, {bound[0]: at}))
-        if rest is not None:
-            return _normalised(softmax, body, bound[0], at), rest
+    for places in product(*(_positions(body, index, remaining) for index in bound)):
+        there = substitute(body, dict(zip(bound, places, strict=True)))
+        rest = _less(remaining, there)
+        if rest is None:
+            continue
+        if len(bound) > 1:
+            return exp(there - sums[0]), rest
+        return _normalised(softmax, body, bound[0], places[0]), rest
     return None
 
 
@@ -558,10 +561,15 @@ def _sign(node: Mul, known: _Known) -> _Step | None:
     if not (coefficient.is_negative and isinstance(rest, Sum)):
         return None
     terms = Add.make_args(rest.function)
-    if len(terms) < 2 or not any(isinstance(-term, softplus) for term in terms):
+    if not any(map(_negative_softplus, terms)):
         return None
     after = -coefficient * summation(Add(*(-term for term in terms)), bound_indices(rest))
-    return _Step(node, after, after, _LOGIT)
+    return _Step(node, after, after, _SIGN)
+
+
+def _negative_softplus(term: Expr) -> bool:
+    coefficient, rest = term.as_coeff_Mul()
+    return coefficient.is_negative and any(isinstance(f, softplus) for f in Mul.make_args(rest))
 
 
 # Other functions
