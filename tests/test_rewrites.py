@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import mpmath
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import (
@@ -47,6 +49,7 @@ from symprop.functions import (
 )
 from symprop.network import Equation
 from symprop.rewrites import Rewrite, stabilize
+from symprop.scalar import SCALARS
 
 i, k, k2, m, s = Idx("i", 4), Idx("k", 3), Idx("k2", 3), Idx("m", 3), Idx("s", 4)
 q = Idx("q", 2)
@@ -563,3 +566,39 @@ def test_depth_costs_no_more_than_it_must():
     start = time.perf_counter()
     stabilize((*equations, Equation(L, log(names[-1]))))
     assert time.perf_counter() - start < 5
+
+
+# In floating point
+
+PLAIN = {"expm1": math.expm1, "log1p": math.log1p, **SCALARS}
+
+
+def computed(expression, names):
+    """Evaluate in float64 as a kernel would."""
+    return sympy.lambdify((y, u, v), expression, [PLAIN, "math"])(*names)
+
+
+POINTS = [(1e4, -9e3, 2.0), (-1e4, 30.0, -1e4), (0.25, -0.5, 0.125), (1e4, 1e4 + 1, -3.0)]
+SCALAR_FORMS = [form for form, _ in FORMS if form.free_symbols <= {y, u, v}]
+
+
+@pytest.mark.parametrize("naive", SCALAR_FORMS, ids=str)
+def test_no_overflow_at_ten_thousand(naive):
+    """Values and slopes: all but those that contain an exp of their own."""
+    stable = once(naive)
+    for point in () if stable.has(exp) else POINTS:
+        names = dict(zip("yuv", map(mpmath.mpf, point), strict=True))
+        with mpmath.workdps(60):  # an identity, as shown above; here at moderate expense
+            expected = value(stable, names)
+        if abs(expected) < 1e300:
+            # terms such as 2*y and -y of log(cosh(y)) cancel: an error of some 1e4*2^-53
+            assert abs(computed(stable, point) - expected) <= 1e-11 * (1 + abs(expected))
+            assert all(math.isfinite(computed(stable.diff(symbol), point)) for symbol in (y, u))
+
+
+def test_naive_forms_do_overflow():
+    """The control: without the rewrites, math.exp raises or the result is wrong."""
+    with pytest.raises(OverflowError):
+        computed(log(1 + exp(y)), POINTS[0])
+    with pytest.raises(OverflowError):
+        computed((1 / (1 + exp(-y))).diff(y), POINTS[1])
