@@ -1,0 +1,47 @@
+"""The networks that come with symprop, descriptions inside the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from symprop.description import read
+from symprop.errors import DescriptionError, nearest
+from symprop.network import Network
+
+__all__ = ["load_example", "names", "path"]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the networks that come with symprop, sorted.
+
+    >>> names()
+    ('digits', 'kumar', 'lamsal', 'one_neuron', 'relu', 'two_hidden_layers')
+    """
+    return tuple(sorted(file.stem for file in _folder().glob("*.toml")))
+
+
+def path(name: str) -> Path:
+    """Return where the description of a network stands; its data file is beside it.
+
+    Raises `DescriptionError` where no network has that name.
+    """
+    if name not in names():
+        raise DescriptionError(
+            f"no network {name!r} comes with symprop{nearest(name, names())}; "
+            f"there are {', '.join(names())}"
+        )
+    return _folder() / f"{name}.toml"
+
+
+def load_example(name: str) -> Network:
+    """Return a network that comes with symprop; raise `DescriptionError` for other names.
+
+    >>> load_example("kumar").objective.name
+    'E'
+    """
+    return read(path(name))
+
+
+def _folder() -> Path:
+    return Path(str(files("symprop") / "networks"))
