@@ -130,7 +130,7 @@ def list_networks(as_json: bool) -> None:
 def show(net: str, wrt: str | None, expand: bool, style: str, as_json: bool) -> None:
     """Print the equations of NET and the formula of every gradient."""
     from symprop import show as pages
-    from symprop.differentiate import differentiate
+    from symprop.derivation import differentiate
 
     derivation = differentiate(_network(net)[0])
     if as_json or style == "json":

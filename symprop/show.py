@@ -11,7 +11,7 @@ from typing import Any
 
 from sympy import Expr
 
-from symprop.differentiate import Derivation
+from symprop.derivation import Derivation
 from symprop.formulas import latex, text
 from symprop.indices import accesses, index_name, size
 from symprop.network import Equation, Network, Variable

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sympy import Basic, Idx, Indexed, Rational, Sum, Symbol
 
 from symprop.data import check_names
-from symprop.differentiate import Derivation
+from symprop.derivation import Derivation
 from symprop.errors import DataError, OptionError, nearest
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import bound_indices, rebuild, summation
@@ -148,7 +148,7 @@ def work(
     >>> x, t, w = net.input("x"), net.target("t"), net.parameter("w", init=0.3)
     >>> y = net.output("y", w * x)
     >>> net.loss((y - t) ** 2 / 2, name="E")
-    >>> from symprop.differentiate import differentiate
+    >>> from symprop.derivation import differentiate
     >>> print(work(differentiate(net), sample={"x": 0.1, "t": 1}).value("dE/dw"))
     -0.097
     """

@@ -8,7 +8,7 @@ from functools import cache
 from sympy import Sum, Symbol, exp
 
 import symprop
-from symprop.differentiate import Derivation, differentiate
+from symprop.derivation import Derivation, differentiate
 from symprop.network import Data, Network, Training
 
 

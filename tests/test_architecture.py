@@ -9,7 +9,7 @@ import symprop
 
 FLOORS = (
     "errors functions indices network description layers rewrites flatten formulas "
-    "partials reuse contributions closed_form differentiate optimizers options scalar "
+    "partials reuse contributions closed_form derivation optimizers options scalar "
     "lower printer render loader compiler slopes precise differences oracle verify data weights "
     "training examples show cli"
 ).split()

@@ -12,7 +12,7 @@ from classics import dense, derived, kumar, lamsal, naive, one_neuron
 from sympy import Symbol
 from zoo import ZOO
 
-from symprop.differentiate import differentiate
+from symprop.derivation import differentiate
 from symprop.errors import DataError, OptionError
 from symprop.network import Equation
 from symprop.worked import Worked, decimal, work

@@ -153,13 +153,15 @@ def differentiate(network: Network) -> Derivation:
     """Derive the adjoint of every value, parameter and input of `network`.
 
     network -> equations in stable form -> flat equations -> adjoint equations.
+    Forms such as log(p[k]) can only be recognised once p's net input has a name, so
+    the flat equations are stabilised again, and flattened where that gave new reductions.
     Raises `NetworkError` for an incomplete network and `DifferentiationError` for
     an expression without a derivative.
     """
     network.check()
     equations, rewrites = stabilize(network.equations)
-    flat = flatten(equations, network.names)
-    forward, more = stabilize(flat)
+    flat, more = stabilize(flatten(equations, network.names))
+    forward = flatten(flat, {*network.names, *(equation.name for equation in flat)})
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
         backward = _Reverse(network, forward).run()
     return Derivation(network, (*rewrites, *more), forward, backward)
