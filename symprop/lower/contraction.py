@@ -1,0 +1,270 @@
+"""Pass 4: sums of products of two tensors that are matrix products.
+
+A sum over products ``A[...]*B[...]`` with plain distinct subscripts is a matrix product
+when its indices fall into groups that lie together in each tensor:
+
+    M   in A and the result,      N   in B and the result,
+    K   in A and B, summed,       L   in all three, leading: a loop around the product
+
+so that A is (L, M, K) or (L, K, M), B is (L, K, N) or (L, N, K), and the result is
+(L, M, N) or (L, N, M). Tensors are contiguous, so a group of axes is one axis of a
+matrix without copying, and a transposed operand is BLAS's business. The sample is
+an index like any other: a dense layer has it in M, a weight's gradient in K.
+
+Cost rule: a call costs a few hundred nanoseconds whatever it computes, a plain
+loop about one nanosecond for each multiply-add. So a product is worth its call
+from `MINIMUM` multiply-adds on, counted for a batch of `NOMINAL_BATCH` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import sympy
+from sympy import Add, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+
+from symprop.indices import accesses, bound_indices, free_indices, fresh, numbered, substitute
+from symprop.lower.program import (
+    SAMPLES,
+    Compute,
+    Matrix,
+    Multiply,
+    Step,
+    element,
+    extent,
+    name_of,
+)
+
+__all__ = ["MINIMUM", "NOMINAL_BATCH", "contract", "matched"]
+
+MINIMUM = 2048
+"""The least number of multiply-adds for which a matrix product is called."""
+
+NOMINAL_BATCH = 32
+"""The number of samples for which multiply-adds are counted."""
+
+Group = tuple[Idx, ...]
+
+
+def contract(
+    steps: Iterable[Compute], shapes: Mapping[str, tuple[int, ...]], taken: set[str]
+) -> tuple[tuple[Step, ...], dict[str, tuple[int, ...]]]:
+    """Return `steps` with large matrix products as steps of their own.
+
+    `shapes` gives the shape of every tensor of floating-point numbers, without the
+    sample axis; it is returned with the tensors that were added, whose names are
+    added to `taken`.
+    """
+    pass_ = _Contraction(dict(shapes), taken)
+    for step in steps:
+        pass_.add(step)
+    return tuple(pass_.done), pass_.shapes
+
+
+@dataclass(slots=True)
+class _Contraction:
+    shapes: dict[str, tuple[int, ...]]
+    taken: set[str]
+    done: list[Step] = field(default_factory=list)
+
+    def add(self, step: Compute) -> None:
+        """Append `step`, preceded by the products that are in it."""
+        if step.accumulate:
+            self._accumulated(step)
+            return
+        terms = Add.make_args(step.value)
+        whole = [term for term in terms if isinstance(term, Sum)]
+        for term in whole:  # the product may be computed in the memory of the result
+            product = self._product(step.target, term)
+            if product is not None and len(_own(step)) == len(step.loops):
+                self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
+                rest = step.value - term
+                if rest != 0:
+                    value = step.target + self._inside(rest, step)
+                    self.done.append(replace(step, value=value, comment=""))
+                return
+        self.done.append(replace(step, value=self._inside(step.value, step)))
+
+    def _accumulated(self, step: Compute) -> None:
+        """Take the products out of a sum over the samples."""
+        rest = []
+        own = _own(step)
+        summed = [index for index in step.loops if index not in own]
+        for term in Add.make_args(step.value):
+            number, bare = term.as_independent(Indexed, as_Add=False)
+            plain = Sum(bare, *((index, 0, index.upper) for index in summed)) if summed else bare
+            if isinstance(bare, Sum) and summed:
+                plain = Sum(bare.function, *bare.limits, *((i, 0, i.upper) for i in summed))
+            product = self._product(step.target, plain) if summed and own else None
+            if product is None:
+                rest.append(term)
+            else:
+                self._add_product(step, number, product)
+        if rest:
+            self.done.append(replace(step, value=self._inside(Add(*rest), step)))
+
+    def _add_product(self, step: Compute, number: Expr, product: list[Step]) -> None:
+        """Append a product: into the target where that is still 0, else through its own memory."""
+        name = name_of(step.target)
+        touching = [n for n, other in enumerate(self.done) if _writes(other, name)]
+        last = self.done[touching[-1]] if touching else None
+        if number == 1 and isinstance(last, Compute) and last.value == 0:
+            self.done.remove(last)
+            self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
+            return
+        own = _own(step)
+        renamed = {index: fresh(index) for index in own}
+        temporary = self._temporary(f"product_{name}", own)
+        matrix = product[-1]
+        matrix = replace(matrix, target=replace(matrix.target, name=temporary))
+        value = number * element(temporary, tuple(renamed.values()))
+        target = element(name, tuple(renamed.values()))
+        self.done += [*product[:-1], replace(matrix, comment=step.comment)]
+        self.done.append(Compute(target, value, tuple(renamed.values()), True))
+
+    def _inside(self, value: Expr, step: Compute) -> Expr:
+        """Give every product inside `value` a tensor of its own; branches are left alone."""
+        if not value.args or isinstance(value, Piecewise | Indexed | Symbol | Idx):
+            return value
+        if isinstance(value, Sum):
+            free = tuple(index for index in step.loops if index in free_indices(value))
+            name = f"product_{name_of(step.target)}"
+            product = self._product(element(name, free), value) if free else None
+            if product is None:
+                return value
+            temporary = self._temporary(name, free)
+            matrix = replace(product[-1], target=replace(product[-1].target, name=temporary))
+            self.done += [*product[:-1], replace(matrix, comment=step.comment)]
+            return element(temporary, free)
+        if bound_indices(value):
+            return value
+        return value.func(*(self._inside(part, step) for part in value.args))
+
+    def _temporary(self, hint: str, indices: Group) -> str:
+        name = next(n for n in numbered(hint.replace("/", "_")) if n not in self.taken)
+        self.taken.add(name)
+        self.shapes[name] = _shape(indices)
+        return name
+
+    def _product(self, target: Expr, total: Expr) -> list[Step] | None:
+        """Return the steps of a product, the `Multiply` last; None where it is none or small."""
+        if not isinstance(total, Sum) or not isinstance(target, Indexed):
+            return None
+        summed = frozenset(bound_indices(total))
+        factors = Mul.make_args(total.function)
+        if len(factors) == 2 and all(map(self._plain, factors)):
+            found = matched(target, factors[0], factors[1], summed)
+            return [found] if found is not None and _large(found) else None
+        return self._grouped(target, factors, summed) if len(factors) > 2 else None
+
+    def _grouped(
+        self, target: Indexed, factors: tuple[Expr, ...], summed: frozenset[Idx]
+    ) -> list[Step] | None:
+        """Compute all factors but one as a tensor first, where the rest is a product then."""
+        for factor in factors:
+            others = Mul(*(other for other in factors if other is not factor))
+            if not self._plain(factor) or others.has(Sum, Piecewise) or not accesses(others):
+                continue
+            free = set(free_indices(others))
+            order = [index for index in target.indices if index in free]
+            order += [index for index in _subscripts(others) if index in free - set(order)]
+            composite = element("", tuple(order)) if order else others
+            if set(order) != free or not isinstance(composite, Indexed):
+                continue
+            found = matched(target, factor, composite, summed)
+            if found is not None and _large(found):
+                return self._composite(found, others, tuple(order), name_of(target))
+        return None
+
+    def _composite(self, found: Multiply, others: Expr, order: Group, hint: str) -> list[Step]:
+        renamed = {index: _renewed(index) for index in order}
+        name = self._temporary(f"factor_{hint}", order)
+        loops = tuple(renamed.values())
+        step = Compute(element(name, loops), substitute(others, renamed), loops)
+        sides = {
+            side: replace(getattr(found, side), name=name)
+            for side in ("left", "right")
+            if not getattr(found, side).name
+        }
+        return [step, replace(found, **sides)]
+
+    def _plain(self, factor: Expr) -> bool:
+        """Tell whether a factor reads all of a tensor of numbers by plain indices."""
+        if not isinstance(factor, Indexed) or name_of(factor) not in self.shapes:
+            return False
+        if not all(isinstance(subscript, Idx) for subscript in factor.indices):
+            return False
+        return _shape(factor.indices) == self.shapes[name_of(factor)]
+
+
+def matched(
+    target: Indexed, first: Indexed, second: Indexed, summed: frozenset[Idx]
+) -> Multiply | None:
+    """Return the matrix product ``target = Sum(first*second, summed)``; None where it is none."""
+    out, a, b = (tuple(leaf.indices) for leaf in (target, first, second))
+    if any(len(set(group)) < len(group) for group in (out, a, b)):
+        return None
+    shared = set(out) & set(a) & set(b)
+    m, n, k = set(out) - set(b), set(out) - set(a), set(summed)
+    if not (m and n and k) or set(a) != shared | m | k or set(b) != shared | n | k:
+        return None
+    if set(out) != shared | m | n:
+        return None
+    depth = len(shared)
+    loops = out[:depth]
+    if set(loops) != shared or a[:depth] != loops or b[:depth] != loops:
+        return None
+    out, a, b = out[depth:], a[depth:], b[depth:]
+    if set(out[: len(m)]) != m:  # the result is (N, M): exchange the operands
+        first, second, a, b, m, n = second, first, b, a, n, m
+    rows, columns = out[: len(m)], out[len(m) :]
+    inner = tuple(index for index in a if index in k)
+    left = _operand(name_of(first), loops, a, rows, inner)
+    right = _operand(name_of(second), loops, b, inner, columns)
+    if left is None or right is None:
+        return None
+    return Multiply(Matrix(name_of(target), loops, rows, columns), left, right, loops)
+
+
+def _operand(
+    name: str, loops: Group, subscripts: Group, rows: Group, columns: Group
+) -> Matrix | None:
+    """Return an operand as a matrix of these groups, transposed where it lies that way."""
+    if subscripts == rows + columns:
+        return Matrix(name, loops, rows, columns)
+    if subscripts == columns + rows:
+        return Matrix(name, loops, columns, rows, transposed=True)
+    return None
+
+
+def _large(product: Multiply) -> bool:
+    indices = {*product.left.rows, *product.left.columns, *product.right.rows}
+    indices |= {*product.right.columns}
+    return prod(extent(index) or NOMINAL_BATCH for index in indices) >= MINIMUM
+
+
+def _own(step: Compute) -> Group:
+    """Return the target's subscripts where they are plain indices, else nothing."""
+    subscripts = tuple(step.target.indices) if isinstance(step.target, Indexed) else ()
+    return subscripts if all(isinstance(part, Idx) for part in subscripts) else ()
+
+
+def _shape(indices: Iterable[Idx]) -> tuple[int, ...]:
+    found = (extent(index) for index in indices)
+    return tuple(length for length in found if length is not None)
+
+
+def _subscripts(expression: Expr) -> tuple[Idx, ...]:
+    reads = [leaf for leaf in sympy.preorder_traversal(expression) if isinstance(leaf, Indexed)]
+    reads.sort(key=lambda leaf: -len(leaf.indices))
+    return tuple(dict.fromkeys(i for leaf in reads for i in leaf.indices if isinstance(i, Idx)))
+
+
+def _renewed(index: Idx) -> Idx:
+    return Idx(sympy.Dummy("s", integer=True), SAMPLES) if extent(index) is None else fresh(index)
+
+
+def _writes(step: Step, name: str) -> bool:
+    return any(access.writes and access.name == name for access in step.accesses)

@@ -1,0 +1,82 @@
+"""Pass 1: stable reductions become plain equations.
+
+``logsumexp(z[k], k)`` is the largest value plus the logarithm of a sum of
+exponentials that cannot overflow; `softmax` is the same exponentials over the
+same sum. Value numbering makes all reductions of one ``z`` share them::
+
+    max_z = reduce_max(z[k], k)
+    exp_z[k] = exp(z[k] - max_z)
+    sum_z = Sum(exp_z[k], k)
+    p[k] = exp_z[k]/sum_z                                  # softmax(z[k], k)
+    L = max_z + log(sum_z) - Sum(t[k]*z[k], k)             # logsumexp(z[k], k) - ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sympy
+from sympy import Basic, Expr, Idx, Indexed, Piecewise, Sum, Symbol, exp, log
+
+from symprop.functions import Normalisation, log_softmax, logsumexp, reduce_max, softmax
+from symprop.indices import bound_indices, branches, rebind, substitute
+from symprop.lower.program import name_of
+from symprop.lower.values import Values
+from symprop.network import Equation
+
+__all__ = ["expand"]
+
+
+def expand(equations: Iterable[Equation], values: Values) -> None:
+    """Add `equations` to `values` with every logsumexp and softmax written out."""
+    for equation in equations:
+        rhs = _expanded(equation.rhs, values, ())
+        values.add(Equation(equation.lhs, rhs, equation.accumulate))
+
+
+def _expanded(node: Basic, values: Values, guards: tuple[Basic, ...]) -> Basic:
+    if not node.args or isinstance(node, Idx | Indexed | Symbol):
+        return node
+    if isinstance(node, Piecewise):
+        return _piecewise(node, values, guards)
+    if isinstance(node, logsumexp | Normalisation):
+        body = _expanded(node.body, values, guards)
+        return _written_out(rebind(node, body, node.bound, node.args[2:]), values, guards)
+    bound = bound_indices(node)
+    if bound:
+        body = _expanded(node.args[0], values, guards)
+        outside = [edge for limit in getattr(node, "limits", ()) for edge in limit.args[1:]]
+        return rebind(node, body, bound, outside)
+    return node.func(*(_expanded(part, values, guards) for part in node.args))
+
+
+def _piecewise(node: Piecewise, values: Values, guards: tuple[Basic, ...]) -> Expr:
+    pairs = []
+    for value, condition in branches(node):
+        test = _expanded(condition, values, guards)
+        pairs.append((_expanded(value, values, (*guards, test)), test))
+        guards = (*guards, sympy.Not(test))
+    return Piecewise(*pairs)
+
+
+def _written_out(
+    node: logsumexp | Normalisation, values: Values, guards: tuple[Basic, ...]
+) -> Expr:
+    hint = _hint(node.body)
+    largest = values.name(reduce_max(node.body, *node.bound), f"max_{hint}", guards)
+    exponential = values.name(exp(node.body - largest), f"exp_{hint}", guards)
+    limits = [(index, 0, index.upper) for index in node.bound]
+    total = values.name(Sum(exponential, *limits), f"sum_{hint}", guards)
+    if isinstance(node, logsumexp):
+        return largest + log(total)
+    at = {node.bound[0]: node.at}
+    if isinstance(node, softmax):
+        return substitute(exponential, at) / total
+    if isinstance(node, log_softmax):
+        return substitute(node.body, at) - largest - log(total)
+    raise TypeError(f"{type(node).__name__}: not a reduction that can be written out")
+
+
+def _hint(body: Expr) -> str:
+    """Return what the names of a reduction's parts are made from: the name that it reduces."""
+    return name_of(body).replace("/", "_") if isinstance(body, Symbol | Indexed) else "values"

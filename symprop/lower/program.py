@@ -1,0 +1,307 @@
+"""What lowering produces: kernels as loops over statements, frozen and printable.
+
+Two layers share this file. `Compute` and `Multiply` are *steps*: whole loop nests
+that the passes reorder, fuse and move. `Assign`, `Product`, `Fill`, `Note`,
+`Loop` and `Branch` are *statements*, what a kernel's text is printed from. All expressions are
+SymPy's; tensors carry the sample as their first subscript where each sample has
+its own value. Names are those of the formulas (``dL/dz``); `Program.identifiers`
+gives the Python names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Symbol
+
+from symprop.indices import accesses, index_name, size
+from symprop.network import Value, Variable
+
+__all__ = [
+    "ALL",
+    "SAMPLES",
+    "Access",
+    "Assign",
+    "Branch",
+    "Compute",
+    "Fill",
+    "Initial",
+    "Kernel",
+    "Loop",
+    "Matrix",
+    "Multiply",
+    "Note",
+    "Product",
+    "Program",
+    "Statement",
+    "Step",
+    "Storage",
+    "element",
+    "extent",
+    "name_of",
+]
+
+SAMPLES = Symbol("number of samples", integer=True, positive=True)
+"""How many samples a kernel is given; the range of the sample index."""
+
+ALL = Symbol(":")
+"""Stands in an access for a whole axis, which a matrix product reads at once."""
+
+
+def extent(index: Idx) -> int | None:
+    """Return how many values `index` takes; None for the sample index."""
+    return None if index.upper.has(SAMPLES) else size(index)
+
+
+def element(name: str, subscripts: tuple[Expr, ...] = ()) -> Symbol | Indexed:
+    """Return the scalar, or the element of the tensor, called `name`."""
+    return IndexedBase(name, real=True)[subscripts] if subscripts else Symbol(name, real=True)
+
+
+def name_of(leaf: Expr) -> str:
+    """Return the name of the variable that a symbol or a subscripted tensor reads."""
+    return str(leaf.base.label.name if isinstance(leaf, Indexed) else leaf.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One read or write of a variable by a step."""
+
+    name: str
+    subscripts: tuple[Basic, ...]
+    writes: bool
+    adds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """``target = value`` (or ``+=``) for all values of `loops`, outermost first."""
+
+    target: Symbol | Indexed
+    value: Expr
+    loops: tuple[Idx, ...]
+    accumulate: bool = False
+    comment: str = ""
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Every read and write, the write last."""
+        subscripts = tuple(self.target.indices) if isinstance(self.target, Indexed) else ()
+        read = [*accesses(self.value), *(leaf for part in subscripts for leaf in accesses(part))]
+        return (
+            *(_access(leaf, False, False) for leaf in read),
+            _access(self.target, True, self.accumulate),
+        )
+
+    def __str__(self) -> str:
+        """Return the step in one line."""
+        sign = "+=" if self.accumulate else "="
+        return f"for {_names(self.loops)}: {self.target} {sign} {self.value}"
+
+
+def _access(leaf: Expr, writes: bool, adds: bool) -> Access:
+    subscripts = tuple(leaf.indices) if isinstance(leaf, Indexed) else ()
+    return Access(name_of(leaf), subscripts, writes, adds)
+
+
+def _names(indices: tuple[Idx, ...]) -> str:
+    return ", ".join(map(index_name, indices)) or "()"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A tensor read as a matrix: fixed leading `loops`, then two groups of axes.
+
+    The tensor has the shape ``(*loops, *rows, *columns)``, and is contiguous.
+    """
+
+    name: str
+    loops: tuple[Idx, ...]
+    rows: tuple[Idx, ...]
+    columns: tuple[Idx, ...]
+    transposed: bool = False
+
+    @property
+    def access(self) -> tuple[Basic, ...]:
+        """The subscripts, with `ALL` for the axes that are read at once."""
+        return (*self.loops, *(ALL for _ in (*self.rows, *self.columns)))
+
+    def __str__(self) -> str:
+        """Return the matrix as ``W[i; j]``."""
+        text = f"{self.name}[{_names(self.loops)}; {_names(self.rows)}; {_names(self.columns)}]"
+        return text + (".T" if self.transposed else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """``target = left @ right``, a matrix product for all values of `loops`."""
+
+    target: Matrix
+    left: Matrix
+    right: Matrix
+    loops: tuple[Idx, ...]
+    comment: str = ""
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Every read and write, the write last."""
+        return (
+            Access(self.left.name, self.left.access, False),
+            Access(self.right.name, self.right.access, False),
+            Access(self.target.name, self.target.access, True),
+        )
+
+    def __str__(self) -> str:
+        """Return the step in one line."""
+        return f"for {_names(self.loops)}: {self.target} = {self.left} @ {self.right}"
+
+
+Step = Compute | Multiply
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """``target = value`` or ``target += value``."""
+
+    target: Symbol | Indexed
+    value: Expr
+    accumulate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``target = left @ right`` into the memory of `target`."""
+
+    target: Matrix
+    left: Matrix
+    right: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The equation that the statements after it compute."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Set a tensor, or the part of it at some leading subscripts, to 0."""
+
+    name: str
+    subscripts: tuple[Basic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop over all values of an index."""
+
+    index: Idx
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The first body whose condition holds; a last condition of True is the ``else``."""
+
+    cases: tuple[tuple[Basic, tuple[Statement, ...]], ...]
+
+
+Statement = Assign | Product | Fill | Note | Loop | Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A tensor in the workspace, from `offset` on; with a leading sample axis if `sampled`."""
+
+    name: str
+    shape: tuple[int, ...]
+    sampled: bool
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One compiled function: it works on a block of at most `Program.block` samples.
+
+    `data` are the inputs (and targets) that it reads, `outputs` the arrays that it
+    fills. `workspace` lies in one flat array of `size` numbers.
+    """
+
+    name: str
+    data: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    workspace: tuple[Storage, ...]
+    size: int
+    body: tuple[Statement, ...]
+
+    def __str__(self) -> str:
+        """Return the kernel as indented pseudo-code."""
+        lines = [f"{storage.name}: {storage.shape}" for storage in self.workspace]
+        return "\n".join([f"kernel {self.name}", *lines, *_listing(self.body, 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """How a parameter starts: literal `value`, or a draw from a `distribution`.
+
+    `distribution` is "uniform" (between -scale and scale), "normal" (with standard
+    deviation `scale`) or "" for the value.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    distribution: str
+    scale: float
+    value: Value | None
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """All kernels of a network.
+
+    `forward` fills the outputs, `loss` returns the sum of the samples' losses,
+    `gradient` returns it too and fills the sum of the samples' gradients. `taken` holds
+    all names in use, `loss_sum` is the scalar in which losses are added up.
+    """
+
+    forward: Kernel
+    loss: Kernel
+    gradient: Kernel
+    block: int
+    identifiers: Mapping[str, str]
+    taken: frozenset[str]
+    loss_sum: str
+    initial: tuple[Initial, ...]
+
+    @property
+    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
+        """The three kernels in the order of the generated text."""
+        return (self.forward, self.loss, self.gradient)
+
+    def __str__(self) -> str:
+        """Return the kernels as indented pseudo-code."""
+        return "\n\n".join(map(str, self.kernels))
+
+
+def _listing(statements: tuple[Statement, ...], depth: int) -> Iterator[str]:
+    margin = "    " * depth
+    for statement in statements:
+        match statement:
+            case Loop(index, body):
+                yield f"{margin}for {index_name(index)} in {extent(index) or SAMPLES}:"
+                yield from _listing(body, depth + 1)
+            case Branch(cases):
+                for condition, body in cases:
+                    yield f"{margin}where {condition}:"
+                    yield from _listing(body, depth + 1)
+            case Assign(target, value, accumulate):
+                yield f"{margin}{target} {'+=' if accumulate else '='} {value}"
+            case Product(target, left, right):
+                yield f"{margin}{target} = {left} @ {right}"
+            case Note(text):
+                yield f"{margin}# {text}"
+            case Fill(name, subscripts):
+                yield f"{margin}{name}{list(subscripts)} = 0"

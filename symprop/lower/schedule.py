@@ -1,0 +1,125 @@
+"""Pass 5: the order of the steps and the loops that they share.
+
+Steps are put in an order that their reads and writes allow and that lets
+neighbours share a loop; above all one loop over the samples for everything that is
+not a matrix product of the whole batch. Two nests share a loop where every tensor
+that one of them writes and the other touches is subscripted by the loop's index at
+the same place: then one iteration reads what the same iteration wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from sympy import Basic, Idx
+
+from symprop.indices import substitute
+from symprop.lower.program import Access, Compute, Matrix, Multiply, Step, extent
+
+__all__ = ["Nest", "schedule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """A loop over `index`, around nests and steps whose own loops lie further inside."""
+
+    index: Idx
+    body: tuple[Nest | Step, ...]
+
+
+def schedule(steps: Sequence[Step]) -> tuple[Nest | Step, ...]:
+    """Return `steps` as loops, in an order that shares as many of them as it can."""
+    return _nested(tuple(steps), 0)
+
+
+def _nested(steps: tuple[Step, ...], depth: int) -> tuple[Nest | Step, ...]:
+    """Order the steps of one loop body and gather those that can share the next loop."""
+    groups: list[list[Step]] = []
+    waiting = list(steps)
+    while waiting:
+        ready = [
+            step
+            for place, step in enumerate(waiting)
+            if not any(_depends(step, other) for other in waiting[:place])
+        ]
+        group = groups[-1] if groups else []
+        step = next((step for step in ready if _joins(step, group, depth)), None)
+        if step is not None:
+            group.append(_renamed(step, step.loops[depth], group[0].loops[depth]))
+        else:
+            step = min(ready, key=lambda step: _rank(step, depth))
+            groups.append([step])
+        waiting.remove(step)
+    return tuple(part for group in groups for part in _loop(group, depth))
+
+
+def _loop(group: list[Step], depth: int) -> tuple[Nest | Step, ...]:
+    if len(group[0].loops) == depth:
+        return tuple(group)
+    return (Nest(group[0].loops[depth], _nested(tuple(group), depth + 1)),)
+
+
+def _rank(step: Step, depth: int) -> int:
+    """Put what is outside the loop over the samples first, so that this loop gathers more."""
+    return int(len(step.loops) > depth and extent(step.loops[depth]) is None)
+
+
+def _joins(step: Step, group: list[Step], depth: int) -> bool:
+    """Tell whether `step` may run in the loop of `group`."""
+    if not group or min(len(step.loops), len(group[0].loops)) <= depth:
+        return False
+    ours, theirs = step.loops[depth], group[0].loops[depth]
+    if extent(ours) != extent(theirs):
+        return False
+    if extent(ours) is not None and any(map(_clears, (step, *group))):
+        return False
+    return all(_aligned(step, ours, other, theirs) for other in group)
+
+
+@lru_cache(maxsize=8192)
+def _accesses(step: Step) -> tuple[Access, ...]:
+    return step.accesses
+
+
+def _aligned(later: Step, ours: Idx, earlier: Step, theirs: Idx) -> bool:
+    pairs = ((a, b) for a in _accesses(later) for b in _accesses(earlier) if _conflict(a, b))
+    return all(
+        any(s == ours and t == theirs for s, t in zip(a.subscripts, b.subscripts, strict=True))
+        for a, b in pairs
+    )
+
+
+def _clears(step: Step) -> bool:
+    """Tell whether a step only sets a tensor to 0, which is a statement without loops."""
+    return isinstance(step, Compute) and step.value == 0
+
+
+def _conflict(one: Access, other: Access) -> bool:
+    """Tell whether the order of two accesses matters; that of two additions does not."""
+    if one.name != other.name or not (one.writes or other.writes):
+        return False
+    return not (one.adds and other.adds)
+
+
+def _depends(step: Step, earlier: Step) -> bool:
+    return any(_conflict(a, b) for a in _accesses(step) for b in _accesses(earlier))
+
+
+def _renamed(step: Step, old: Idx, new: Idx) -> Step:
+    mapping: dict[Basic, Basic] = {old: new}
+    loops = tuple(new if index == old else index for index in step.loops)
+    if isinstance(step, Multiply):
+        target, left, right = (_moved(m, mapping) for m in (step.target, step.left, step.right))
+        return Multiply(target, left, right, loops, step.comment)
+    return replace(
+        step,
+        target=substitute(step.target, mapping),
+        value=substitute(step.value, mapping),
+        loops=loops,
+    )
+
+
+def _moved(matrix: Matrix, mapping: dict[Basic, Basic]) -> Matrix:
+    return replace(matrix, loops=tuple(mapping.get(index, index) for index in matrix.loops))

@@ -1,0 +1,134 @@
+"""Pass 6: where values live.
+
+An axis that every access to a tensor subscripts by the index of one loop, which runs
+around all of them, needs no memory: each iteration reads only what it wrote
+itself. A value without axes left is a local variable. The others lie in one flat
+workspace, those with a value for each sample with a row for each sample of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from sympy import Basic, Expr, Idx, Indexed, Symbol
+
+from symprop.lower.program import Matrix, Multiply, Step, Storage, element, name_of
+from symprop.lower.schedule import Nest
+
+__all__ = ["block_size", "localise", "place"]
+
+_CACHE = 512 * 1024
+"""Bytes that the arrays of one block may take: they stay in a level-2 cache, with the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    loops: tuple[Idx, ...]
+    subscripts: tuple[Basic, ...]
+
+
+def localise(
+    nests: tuple[Nest | Step, ...], shapes: Mapping[str, tuple[int, ...]], kept: Iterable[str]
+) -> tuple[tuple[Nest | Step, ...], dict[str, tuple[int | None, ...]]]:
+    """Drop the axes that need no memory, except of the tensors `kept` outside.
+
+    Also returns the length of each axis that the other values keep, None for the
+    samples; `shapes` are those of the values without the samples.
+    """
+    kept = set(kept)
+    uses: dict[str, list[_Use]] = {}
+    for loops, step in _steps(nests, ()):
+        for access in step.accesses:
+            uses.setdefault(access.name, []).append(_Use(loops, access.subscripts))
+    written = {step.accesses[-1].name for _, step in _steps(nests, ())}
+    axes = {name: _axes(found) for name, found in uses.items() if name in written - kept}
+    lengths = {name: _lengths(shapes.get(name, ()), uses[name][0], axes[name]) for name in axes}
+    return tuple(_without(part, axes) for part in nests), lengths
+
+
+def _lengths(shape: tuple[int, ...], use: _Use, axes: tuple[int, ...]) -> tuple[int | None, ...]:
+    whole: tuple[int | None, ...] = shape
+    if len(use.subscripts) > len(shape):
+        whole = (None, *shape)
+    return tuple(whole[axis] for axis in axes)
+
+
+def _steps(
+    nests: Iterable[Nest | Step], loops: tuple[Idx, ...]
+) -> Iterator[tuple[tuple[Idx, ...], Step]]:
+    for part in nests:
+        if isinstance(part, Nest):
+            yield from _steps(part.body, (*loops, part.index))
+        else:
+            yield loops, part
+
+
+def _axes(uses: list[_Use]) -> tuple[int, ...]:
+    """Return the axes that need memory."""
+    common = set(uses[0].loops).intersection(*(use.loops for use in uses))
+    rank = len(uses[0].subscripts)
+    return tuple(
+        axis
+        for axis in range(rank)
+        if len({use.subscripts[axis] for use in uses}) > 1 or uses[0].subscripts[axis] not in common
+    )
+
+
+def _without(part: Nest | Step, axes: Mapping[str, tuple[int, ...]]) -> Nest | Step:
+    if isinstance(part, Nest):
+        return Nest(part.index, tuple(_without(inner, axes) for inner in part.body))
+    if isinstance(part, Multiply):
+        target, left, right = (_reduced(m, axes) for m in (part.target, part.left, part.right))
+        return Multiply(target, left, right, part.loops, part.comment)
+    return replace(part, target=_reads(part.target, axes), value=_reads(part.value, axes))
+
+
+def _reduced(matrix: Matrix, axes: Mapping[str, tuple[int, ...]]) -> Matrix:
+    if matrix.name not in axes:
+        return matrix
+    keep = axes[matrix.name]
+    return replace(matrix, loops=tuple(i for axis, i in enumerate(matrix.loops) if axis in keep))
+
+
+def _reads(node: Basic, axes: Mapping[str, tuple[int, ...]]) -> Expr:
+    if isinstance(node, Indexed):
+        subscripts = tuple(_reads(part, axes) for part in node.indices)
+        name = name_of(node)
+        if name in axes:
+            subscripts = tuple(subscripts[axis] for axis in axes[name])
+        return element(name, subscripts)
+    if isinstance(node, Idx | Symbol) or not node.args:
+        return node
+    return node.func(*(_reads(part, axes) for part in node.args))
+
+
+def place(
+    kept: Mapping[str, tuple[int | None, ...]], block: int
+) -> tuple[tuple[Storage, ...], int]:
+    """Return the place of every tensor in the workspace, and the size of the workspace.
+
+    `kept` gives the length of each axis, None for the samples; `block` is how many
+    samples there are at most.
+    """
+    placed: list[Storage] = []
+    offset = 0
+    for name, lengths in kept.items():
+        if lengths:
+            shape = tuple(length for length in lengths if length is not None)
+            placed.append(Storage(name, shape, None in lengths, offset))
+            offset += prod(shape) * (block if None in lengths else 1)
+    return tuple(placed), offset
+
+
+def block_size(widths: Iterable[int], itemsize: int) -> int:
+    """Return how many samples are worked on at a time: a power of two from 32 to 1024.
+
+    `widths` are the numbers of values that one sample has in each array.
+
+    >>> block_size([64, 32, 32, 10, 10], 4)
+    512
+    """
+    rows = _CACHE // (itemsize * max(1, sum(widths)))
+    return min(1024, max(32, 1 << max(0, rows.bit_length() - 1)))
