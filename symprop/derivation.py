@@ -17,8 +17,8 @@ No sum is ever expanded, so the time taken does not depend on the width of any i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import sympy
 from sympy import (
@@ -55,7 +55,7 @@ from symprop.partials import partials
 from symprop.reuse import ForwardValues
 from symprop.rewrites import Rewrite, stabilize
 
-__all__ = ["Derivation", "differentiate", "gathered"]
+__all__ = ["Derivation", "differentiate", "gathered", "local_derivatives"]
 
 _CONSTANT = (sympy.sign, sympy.floor, sympy.ceiling)
 """Functions whose derivative is 0 wherever it exists; symprop takes it as 0 everywhere."""
@@ -167,6 +167,26 @@ def differentiate(network: Network) -> Derivation:
     return Derivation(network, (*rewrites, *more), forward, backward)
 
 
+def local_derivatives(
+    derivation: Derivation, equation: Equation
+) -> Mapping[str, tuple[Contribution, ...]]:
+    """Return the derivatives of the left side of one forward equation by what it reads.
+
+    By the name of each variable: for every place where it is read, where that is, the
+    loops (the indices of the left side first, under fresh names) and the derivative. They come
+    from the walk that gives the adjoints, with 1 in the place of the left side's adjoint.
+    """
+    with distribute(False):
+        walk = _Reverse(derivation.network, derivation.forward)
+        walk._spread(equation, Integer(1))
+        return {
+            name: tuple(
+                replace(part, value=freshen(walk.values.reuse(part.value))) for part in parts
+            )
+            for name, parts in walk.found.items()
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class _Path:
     """The way from the left side of an equation down to a node of its right side.
@@ -226,7 +246,7 @@ class _Reverse:
             return
         own = {index: fresh(index) for index in equation.indices}
         rhs = substitute(freshen(equation.rhs), own)
-        if own:
+        if isinstance(seed, IndexedBase):
             seed = seed[tuple(own.values())]
         for part in self._visit(rhs, _Path(seed, tuple(own.values()))):
             name = str(part.access.base.label if isinstance(part.access, Indexed) else part.access)
