@@ -18,6 +18,8 @@ name of an initialiser, or a table with value and trainable), ``[equations]`` in
 language of `symprop.expressions`, ``[training]`` (optimizer, batch_size, epochs, seed,
 shuffle, and the optimizer's hyperparameters) and ``[data]`` (a sample or a list of samples
 for each input and target, or file = "name.npz" beside the description, with test_samples).
+Each ``[[claims]]`` is a number that a worked example prints: quantity, printed (strings),
+where, after (the number of updates before it); see `symprop.quantities`.
 The loss is the equation `loss`; ``loss = "E"`` at the top says that it is the equation `E`
 and that formulas call it so.
 
@@ -42,8 +44,9 @@ from sympy import Idx
 from symprop.errors import DescriptionError, NetworkError, nearest
 from symprop.expressions import ExpressionError, parse_expression, words
 from symprop.indices import index_name
-from symprop.network import Data, Network, Training, Variable
+from symprop.network import Claim, Data, Network, Training, Variable
 from symprop.notation import expression_text
+from symprop.quantities import elements
 from symprop.toml import dump, write
 
 __all__ = ["dump", "expression_text", "parse", "read", "write"]
@@ -55,7 +58,7 @@ _LONGEST_INDEX = 10**7
 
 _TABLES = ("indices", "parameters", "equations", "training", "data")
 _LISTS = ("inputs", "targets", "outputs")
-_KEYS = ("name", *_LISTS, "loss", *_TABLES)
+_KEYS = ("name", *_LISTS, "loss", *_TABLES, "claims")
 _DECLARATION = re.compile(r"\s*([^\s\[\]]+)\s*(?:\[([^\[\]]*)\])?\s*")
 _SUBJECT = re.compile(
     r"(?:index|input|target|parameter|equation|output|loss|network name)\b[^:]*: "
@@ -157,6 +160,7 @@ class _Reading:
         self._training()
         self._whole()
         self._data()
+        self._claims()
         return self.net
 
     def shown(self) -> list[str]:
@@ -431,6 +435,45 @@ class _Reading:
             self._add("[data]", f"the variables differ in their number of samples: {counts}")
         self.net.data = Data(samples=samples)
 
+    def _claims(self) -> None:
+        """Read the claims; what they are about is only checked where the network is sound."""
+        found = self.table.get("claims", [])
+        if not isinstance(found, list) or not all(isinstance(claim, dict) for claim in found):
+            self._add("", f"'claims' is {_kind(found)}, expected tables: [[claims]]")
+            return
+        sound = not self.problems
+        for number, table in enumerate(found, start=1):
+            place = f"claim {number}"
+            if isinstance(table.get("quantity"), str):
+                place += f", {_shown(table['quantity'])}"
+            self._known(table, ("quantity", "printed", "where", "after"), place)
+            claim = self._claim(table, place)
+            if claim is not None and sound:
+                try:
+                    elements(claim, self.net)
+                except DescriptionError as error:
+                    self._add(place, str(error))
+            if claim is not None:
+                self.net.claims += (claim,)
+
+    def _claim(self, table: dict[str, Any], place: str) -> Claim | None:
+        """Return one claim; None where a part of it is not what it should be."""
+        printed = table.get("printed", "")
+        after = table.get("after", 0)
+        checks = {
+            "quantity": (isinstance(table.get("quantity"), str), 'a string such as "dE/dw5"'),
+            "printed": (_texts(printed), 'a string, for its digits count: "0.0820"'),
+            "where": (isinstance(table.get("where", ""), str), "a string"),
+            "after": (_is_whole(after, 0), "a whole number of updates from 0"),
+        }
+        for key, (valid, expected) in checks.items():
+            if not valid:
+                got = "missing" if key not in table else _kind(table[key])
+                self._add(place, f"{key} is {got}, expected {expected}")
+        if not all(valid for valid, _ in checks.values()):
+            return None
+        return Claim(table["quantity"], _frozen(printed), table.get("where", ""), after)
+
     def _array(self, variable: Variable, value: Any) -> NDArray[Any] | None:
         """Return the samples of a variable, their number first; None where they do not fit."""
         place, shape = f"[data], {variable.name}", variable.shape
@@ -453,6 +496,15 @@ def _numeric(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_numeric, value))
     return _is_finite(value)
+
+
+def _texts(value: Any) -> bool:
+    """Tell whether `value` is a string or nested lists of strings."""
+    return all(map(_texts, value)) if isinstance(value, list) else isinstance(value, str)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _is_finite(value: Any) -> bool:

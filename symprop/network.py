@@ -35,7 +35,7 @@ from symprop.indices import (
     summation,
 )
 
-__all__ = ["Data", "Equation", "Network", "Parameter", "Training", "Variable"]
+__all__ = ["Claim", "Data", "Equation", "Network", "Parameter", "Training", "Variable"]
 
 INITIALIZERS = (
     "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
@@ -148,6 +148,22 @@ class Data:
     test_samples: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number that a worked example prints, to be checked against the mathematics.
+
+    `quantity` says which one, in the language of `symprop.quantities`; `printed` is the
+    number as it is printed, a string, or nested tuples of strings for a tensor; "" is one
+    to be filled in. `where` is the place in the document, `after` the number of updates
+    of the parameters that were made before.
+    """
+
+    quantity: str
+    printed: str | tuple[Any, ...] = ""
+    where: str = ""
+    after: int = 0
+
+
 class Network:
     """A network under construction, and the network itself once it has a loss.
 
@@ -176,6 +192,7 @@ class Network:
         self.objective: Equation | None = None
         self.training = Training()
         self.data = Data()
+        self.claims: tuple[Claim, ...] = ()
 
     def index(self, name: str, size: int) -> Idx:
         """Return a new index that runs over 0, ..., size - 1."""

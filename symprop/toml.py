@@ -13,7 +13,7 @@ from sympy import Idx
 
 from symprop.errors import DescriptionError, OutputError
 from symprop.indices import index_name
-from symprop.network import Data, Equation, Network, Parameter, Training, Variable
+from symprop.network import Claim, Data, Equation, Network, Parameter, Training, Variable
 from symprop.notation import expression_text
 
 __all__ = ["dump", "write"]
@@ -46,6 +46,7 @@ def dump(network: Network) -> str:
     }
     blocks = ["\n".join(_head(network))]
     blocks += [_block(name, entries) for name, entries in tables.items() if entries]
+    blocks += [_block("[claims]", _claim(claim)) for claim in network.claims]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -125,6 +126,24 @@ def _data(data: Data, variables: Iterable[Variable]) -> dict[str, str]:
         array = np.asarray(data.samples[variable.name])
         entries[variable.name] = _value((array[0] if len(array) == 1 else array).tolist())
     return entries
+
+
+def _claim(claim: Claim) -> dict[str, str]:
+    entries = {"quantity": _string(claim.quantity), "printed": _printed(claim.printed)}
+    if claim.after:
+        entries["after"] = str(claim.after)
+    return entries | ({"where": _string(claim.where)} if claim.where else {})
+
+
+def _printed(printed: str | tuple[Any, ...]) -> str:
+    if isinstance(printed, str):
+        return _string(printed)
+    return f"[{', '.join(map(_printed, printed))}]"
+
+
+def _string(text: str) -> str:
+    """Return a TOML string: JSON's, but without surrogates and bare delete characters."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:
