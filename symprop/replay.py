@@ -1,0 +1,133 @@
+"""Training steps against the update rule: gradients can be right while the update is wrong.
+
+All samples are one batch, without shuffling. Each step starts from the state that the
+kernels reached, parameters and slots, and is done once more by the oracle: the
+tolerance is that of one step and does not grow. Then as many epochs at once must end in
+the same numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from symprop.comparison import Row, call, compare, parameters_of
+from symprop.network import Network
+from symprop.optimizers import Optimizer
+from symprop.options import hyperparameters
+from symprop.oracle import evaluate, known
+from symprop.points import Arrays, Derived, Point, mathematics
+from symprop.precise import Arithmetic, Value, arithmetic
+
+__all__ = ["replay", "replay_long"]
+
+
+def replay(
+    derivation: Derived, module: Any, rule: Optimizer, point: Point, steps: int
+) -> list[Row]:
+    """Compare `steps` steps of `module.resume` with `rule`, and `module.train` with the steps."""
+    network, n = derivation.network, point.samples
+    data = [point.data[variable.name] for variable in (*network.inputs, *network.targets)]
+    start = parameters_of(module, point.parameters)
+    settings = {"batch_size": n, "shuffle": False}
+    states, losses = [call(module, "start", "start of training", start, seed=0)], []
+    rows: list[Row] = []
+    for step in range(1, steps + 1):
+        label = f"step {step} of {rule.name}, {n} sample{'s' * (n > 1)}"
+        after, loss = call(module, "resume", label, states[-1], *data, epochs=1, **settings)
+        run = _Step(derivation, rule, point, label, step, n)
+        rows += run.compare(states[-1], after, float(loss[0]))
+        states.append(after)
+        losses.append(float(loss[0]))
+    label = f"{steps} epochs at once, against one after the other"
+    end, together = call(module, "train", label, start, *data, epochs=steps, seed=0, **settings)
+    form = arithmetic(point.dtype)
+    for name, value in _parts(network, states[-1].theta).items():
+        rows.append(compare("training", name, getattr(end, name), form.leaf(value), label, form))
+    return [*rows, compare("training", "losses", together, form.leaf(losses), label, form)]
+
+
+def replay_long(
+    derivation: Derived, module: Any, rule: Optimizer, point: Point, samples: int
+) -> list[Row]:
+    """Compare one step over a batch of `samples`, in which those of `point` repeat."""
+    network, long = derivation.network, point.repeated(samples)
+    data = [long.data[variable.name] for variable in (*network.inputs, *network.targets)]
+    start = parameters_of(module, point.parameters)
+    label = f"one step of {rule.name}, {samples} samples"
+    before = call(module, "start", label, start, seed=0)
+    after, loss = call(
+        module, "resume", label, before, *data, epochs=1, batch_size=samples, shuffle=False
+    )
+    run = _Step(derivation, rule, point, label, 1, samples)
+    return list(run.compare(before, after, float(loss[0])))
+
+
+def _parts(network: Network, flat: Any) -> dict[str, Any]:
+    """Return the parameters that a flat vector holds, in order of declaration."""
+    ends = np.cumsum([int(np.prod(parameter.shape)) for parameter in network.parameters])
+    parts = np.split(np.asarray(flat), ends[:-1])
+    return {p.name: a.reshape(p.shape) for p, a in zip(network.parameters, parts, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of training, number `number` from 1, with a batch of `samples`."""
+
+    derivation: Derived
+    rule: Optimizer
+    point: Point
+    label: str
+    number: int
+    samples: int
+
+    @property
+    def form(self) -> Arithmetic:
+        """The floating-point format of the kernels."""
+        return arithmetic(self.point.dtype)
+
+    def compare(self, before: Any, after: Any, loss: float) -> Iterator[Row]:
+        """Yield the comparison of the loss, and of each parameter and slot after the step."""
+        network, n = self.derivation.network, self.samples
+        old, new = self._numbers(before), self._numbers(after)
+        here = replace(self.point, parameters=old["theta"])
+        values = mathematics(self.derivation, here).values
+        expected = values[self.derivation.forward[-1].name].mean(n, self.form.epsilon)
+        yield self._row("losses", loss, expected)
+        for parameter in network.parameters:
+            name = parameter.name
+            if not parameter.trainable:
+                yield self._row(name, new["theta"][name], self.form.leaf(old["theta"][name]))
+                continue
+            gradient = values[self.derivation.adjoint_name(name)].mean(n, self.form.epsilon)
+            updated = self._update({key: arrays[name] for key, arrays in old.items()}, gradient)
+            for key, value in updated.items():
+                title = name if key == "theta" else f"{name} ({key})"
+                yield self._row(title, new[key][name], value)
+
+    def _numbers(self, state: Any) -> dict[str, dict[str, Any]]:
+        """Return what a state holds: for theta and each slot the array of each parameter."""
+        flat = zip(("theta", *self.rule.slots), (state.theta, *state.moments), strict=True)
+        return {key: _parts(self.derivation.network, vector) for key, vector in flat}
+
+    def _row(self, name: str, got: Any, expected: Value) -> Row:
+        return compare("training", name, got, expected, self.label, self.form)
+
+    def _update(self, old: Arrays, gradient: Value) -> dict[str, Value]:
+        """Apply the rule to all elements of a parameter: they take the place of the samples."""
+        shape = old["theta"].shape
+        training = self.derivation.network.training
+        given = {
+            **known(hyperparameters(self.rule, training), self.form.dtype),
+            **known({key: np.ravel(array) for key, array in old.items()}, self.form.dtype),
+            "gradient": gradient.map(np.ravel),
+            "t": self.form.leaf([self.number]),
+        }
+        after = evaluate(self.rule.equations, given, dtype=self.form.dtype).values
+        return {
+            key: after[key].map(lambda a: np.broadcast_to(a, int(np.prod(shape))).reshape(shape))
+            for key in ("theta", *self.rule.slots)
+        }

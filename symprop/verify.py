@@ -1,0 +1,439 @@
+"""Verification: kernels against the mathematics, and the mathematics against itself.
+
+Three questions are asked at random points, extreme ones included:
+
+1. Do the kernels compute the equations? Outputs, loss and every gradient are
+   compared with the oracle's evaluation of the derivation, for a batch and for a
+   batch of one. The tolerance is derived: see `oracle`.
+2. Are the derivation's gradients the derivatives of the network? They are compared
+   with central differences of the network's own equations and, where it is small and
+   scalar, with plain `sympy.diff`.
+3. Does training take the right steps? Ten steps are replayed with the oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from symprop.comparison import Row, call, compare, merge, parameters_of
+from symprop.differences import directional_derivatives, symbolic_gradient
+from symprop.errors import VerificationError
+from symprop.network import Network
+from symprop.optimizers import Optimizer, find
+from symprop.options import Dtype
+from symprop.oracle import Evaluation
+from symprop.points import KINDS, Arrays, Derived, Point, draw, integer_data, kinds
+from symprop.precise import Value, arithmetic, mpf_array
+from symprop.replay import replay, replay_long
+
+__all__ = ["Agreement", "Report", "check", "verify", "verify_training"]
+
+AGREEMENT = 1e-25
+"""How closely two exact gradients must agree, relative to the sum of |terms|: central
+differences at 60 digits are right to about 1e-38, which leaves room for large third derivatives."""
+
+LONG = 2053
+"""Samples of a long batch: a prime beyond two blocks of the kernels, so that the last is cut."""
+
+_FEW = 20_000
+"""Up to so many parameters each one is differentiated in a direction of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A gradient of the derivation compared with one found in another way, both exact."""
+
+    name: str
+    method: str
+    difference: float
+    got: float
+    expected: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two agree."""
+        return self.difference <= AGREEMENT
+
+    def __str__(self) -> str:
+        """Return one sentence on the comparison."""
+        return (
+            f"derivation, gradient of {self.name}: the formula gives {self.got:.9g}, "
+            f"{self.method} {self.expected:.9g} (relative difference {self.difference:.1e}); "
+            "the formula itself is wrong"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification found.
+
+    `rows` compare the kernels with the equations, `agreements` the formulas with
+    derivatives found in other ways. `points` are those that could be used, `skipped`
+    those where the mathematics has no finite value.
+    """
+
+    network: str
+    dtype: str
+    rows: tuple[Row, ...]
+    agreements: tuple[Agreement, ...]
+    points: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was right."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Row | Agreement, ...]:
+        """What was wrong: formulas first, for kernels can only be as right as those."""
+        parts: tuple[Row | Agreement, ...] = (*self.agreements, *self.rows)
+        return tuple(part for part in parts if not part.ok)
+
+    def check(self) -> None:
+        """Raise `VerificationError` naming each quantity that is wrong, where and by how much."""
+        if self.failures:
+            lines = [f"network {self.network!r}: its kernels ({self.dtype}) are not right"]
+            raise VerificationError("\n  ".join([*lines, *map(str, self.failures)]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as numbers, strings, lists and dictionaries."""
+        rows = [asdict(row) | {"ok": row.ok, "place": list(row.place)} for row in self.rows]
+        return {
+            "network": self.network,
+            "dtype": self.dtype,
+            "ok": self.ok,
+            "rows": [{k: _plain(v) for k, v in row.items()} for row in rows],
+            "agreements": [asdict(part) | {"ok": part.ok} for part in self.agreements],
+            "points": list(self.points),
+            "skipped": list(self.skipped),
+            "failures": list(map(str, self.failures)),
+        }
+
+    def __str__(self) -> str:
+        """Return the report as a table."""
+        return "\n".join(_lines(self))
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` for JSON, which has neither NaN nor infinity."""
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"{report.network}, {report.dtype}: error in units of epsilon*sum|terms|"
+    cells = [("", "quantity", "error", "used", "elements", "worst at")]
+    for row in report.rows:
+        cells.append((
+            "ok" if row.ok else "WRONG", f"{row.kind} {row.name}", f"{row.error:.3g}",
+            f"{100 * row.share:.3g} %", str(row.checked),
+            f"{list(row.place) if row.place else ''} {row.point}".strip(),
+        ))  # fmt: skip
+    widths = [max(len(cell[column]) for cell in cells) for column in range(5)]
+    for mark, name, *figures, at in cells:
+        inside = "  ".join(f.rjust(w) for f, w in zip(figures, widths[2:], strict=True))
+        yield f"  {mark:{widths[0]}}  {name:{widths[1]}}  {inside}  {at}".rstrip()
+    yield "used: the largest part of the error that rounding allows, over all elements"
+    for method in dict.fromkeys(part.method for part in report.agreements):
+        worst = max(p.difference for p in report.agreements if p.method == method)
+        count = sum(p.method == method for p in report.agreements)
+        yield f"formulas against {method}: {count} derivatives, they agree to {worst:.1e}"
+    left = sum(row.unchecked for row in report.rows)
+    if left:
+        yield f"{left} elements lie beyond what {report.dtype} can compute and were left out"
+    if report.skipped:
+        yield f"no finite value at: {', '.join(report.skipped)}"
+    yield from (f"WRONG: {failure}" for failure in report.failures)
+    yield "verified" if report.ok else "NOT verified"
+
+
+def check(kernels: Any, **options: Any) -> Report:
+    """Verify a `CompiledModule`; raise `VerificationError` unless it is right."""
+    network = kernels.derivation.network
+    report = verify(network, module=kernels, **options)
+    report.check()
+    return report
+
+
+def verify(
+    network: Network,
+    *,
+    dtype: str = "float64",
+    optimizer: str | Optimizer | None = None,
+    samples: int = 3,
+    points: Sequence[str] = KINDS,
+    steps: int = 10,
+    seed: int = 0,
+    module: Any = None,
+    derivation: Derived | None = None,
+) -> Report:
+    """Compare the kernels of `network` with the mathematics at random points.
+
+    `module` is what is verified: a `CompiledModule` or a generated module, then with
+    the `optimizer` it was generated for; compiled here unless given. `points` are
+    kinds of points (see `points`), each a batch of `samples`; `steps` training steps
+    are replayed if the module has a `train`. `dtype` counts only for a module that does
+    not state its own. Raises `VerificationError` where a
+    kernel fails to run; what is merely wrong stands in the report.
+    """
+    rule = find(optimizer or network.training.optimizer)
+    if module is None:
+        from symprop.compiler import compile as compile_network  # numba: only where it is used
+
+        module = compile_network(network, dtype=cast(Dtype, dtype), optimizer=rule)
+    _check_origin(network, module)
+    derived = derivation or _derivation(network, module)
+    dtype = getattr(module, "DTYPE", dtype)
+    run = _Verification(derived, module, dtype, samples, np.random.default_rng(seed))
+    run.visit(points)
+    if steps and run.base is not None and hasattr(module, "train"):
+        rule = module.options.optimizer if hasattr(module, "options") else rule
+        run.rows += replay(derived, module, rule, run.base, steps)
+        run.rows += replay_long(derived, module, rule, run.base, LONG)
+    return run.report()
+
+
+def _check_origin(network: Network, module: Any) -> None:
+    """Raise `VerificationError` where a generated module was made from another network."""
+    theirs = getattr(module, "FINGERPRINT", None)
+    if theirs is not None and theirs != network.fingerprint:
+        raise VerificationError(
+            f"network {network.name!r}: got kernels with the fingerprint {theirs}, expected "
+            f"{network.fingerprint}; they belong to other equations, generate them again"
+        )
+
+
+def _derivation(network: Network, module: Any) -> Derived:
+    """Return the derivation that a compiled module brings along, or make it."""
+    if hasattr(module, "derivation"):
+        found: Derived = module.derivation
+        return found
+    from symprop.derivation import differentiate
+
+    made: Derived = differentiate(network)
+    return made
+
+
+class _Verification:
+    """One run of `verify`: collects rows point after point."""
+
+    def __init__(
+        self,
+        derivation: Derived,
+        module: Any,
+        dtype: str,
+        samples: int,
+        random: np.random.Generator,
+    ) -> None:
+        self.derivation = derivation
+        self.module = module
+        self.dtype = dtype
+        self.samples = samples
+        self.random = random
+        self.rows: list[Row] = []
+        self.agreements: list[Agreement] = []
+        self.used: list[str] = []
+        self.skipped: list[str] = []
+        self.base: Point | None = None
+        """The first moderate point: training is replayed from it."""
+
+    def visit(self, points: Sequence[str]) -> None:
+        """Draw each point and compare there."""
+        for kind, label in kinds(points):
+            found = draw(self.derivation, kind, self.samples, self.dtype, self.random)
+            if found is None:
+                self.skipped.append(label)
+                continue
+            point, values = found
+            self.used.append(label)
+            self.rows += compare_kernels(self.derivation, self.module, point, values, label)
+            if kind == "moderate":
+                self.base = self.base or point
+                self.agreements += compare_formulas(self.derivation, point, values, self.random)
+
+    def report(self) -> Report:
+        """Return what was found; raise `VerificationError` where no point could be used."""
+        network = self.derivation.network
+        if not self.used:
+            raise VerificationError(
+                f"network {network.name!r}: at none of the points {', '.join(self.skipped)} do all "
+                "its equations have finite values; check for logarithms or roots of negative "
+                "numbers and for divisions by zero"
+            )
+        return Report(
+            network.name,
+            self.dtype,
+            merge(self.rows),
+            tuple(self.agreements),
+            tuple(self.used),
+            tuple(self.skipped),
+        )
+
+
+# Kernels against the equations
+
+
+def compare_kernels(
+    derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
+) -> list[Row]:
+    """Compare `forward`, `loss` and `backward` at `point`, for its batch and its first sample."""
+    found = _compare_batch(derivation, module, point, values, label)
+    if label.startswith("moderate"):
+        found += _compare_long(derivation, module, point, values, label)
+    if point.samples == 1:
+        return found
+    first = {
+        name: value.map(lambda a: a[:1]) if len(value.exact) > 1 else value
+        for name, value in values.values.items()
+    }
+    return found + _compare_batch(
+        derivation, module, point.rows([0]), Evaluation(first), f"{label}, first sample"
+    )
+
+
+def _compare_batch(
+    derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
+) -> list[Row]:
+    network, form, n = derivation.network, arithmetic(point.dtype), point.samples
+    if n > 1:
+        label = f"{label}, {n} samples"
+    parameters = parameters_of(module, point.parameters)
+    inputs = [point.data[variable.name] for variable in network.inputs]
+    outputs = call(module, "forward", label, parameters, *inputs)
+    rows = [
+        compare("output", name, got, _whole(values.values[name], n), label, form)
+        for name, got in _named_outputs(network, outputs).items()
+    ]
+    return rows + _compare_means(derivation, module, point, values, label)
+
+
+def _compare_means(
+    derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
+) -> list[Row]:
+    """Compare loss and gradients: `values` may hold fewer samples, which repeat in turn."""
+    network, form, n = derivation.network, arithmetic(point.dtype), point.samples
+    parameters = parameters_of(module, point.parameters)
+    data = [point.data[variable.name] for variable in (*network.inputs, *network.targets)]
+    loss = call(module, "loss", label, parameters, *data)
+    again, gradients = call(module, "backward", label, parameters, *data)
+    name = derivation.forward[-1].name
+    mean = values.values[name].mean(n, form.epsilon)
+    rows = [compare("loss", name, got, mean, label, form) for got in (loss, again)]
+    for parameter in network.parameters:
+        mean = values.values[derivation.adjoint_name(parameter.name)].mean(n, form.epsilon)
+        got = getattr(gradients, parameter.name)
+        rows.append(compare("gradient", parameter.name, got, mean, label, form))
+    return rows
+
+
+def _compare_long(
+    derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
+) -> list[Row]:
+    """Compare a batch of more samples than a kernel works on at a time: they repeat."""
+    network, form = derivation.network, arithmetic(point.dtype)
+    long = point.repeated(LONG)
+    label = f"{label}, {LONG} samples"
+    inputs = [long.data[variable.name] for variable in network.inputs]
+    outputs = call(module, "forward", label, parameters_of(module, long.parameters), *inputs)
+    last = np.arange(LONG)[-point.samples :]
+    rows = []
+    for name, got in _named_outputs(network, outputs).items():
+        expected = values.values[name].select(last % point.samples, point.samples)
+        rows.append(compare("output", name, np.asarray(got)[last], expected, label, form))
+    return rows + _compare_means(derivation, module, long, values, label)
+
+
+def _named_outputs(network: Network, outputs: Any) -> dict[str, Any]:
+    if len(network.outputs) == 1:
+        return {network.outputs[0]: outputs}
+    return {name: getattr(outputs, name) for name in network.outputs}
+
+
+def _whole(value: Value, samples: int) -> Value:
+    return value.map(lambda a: np.broadcast_to(a, (samples, *a.shape[1:])))
+
+
+# Formulas against differences
+
+
+def compare_formulas(
+    derivation: Derived, point: Point, values: Evaluation, random: np.random.Generator
+) -> list[Agreement]:
+    """Compare the adjoint equations at the first sample with derivatives found otherwise.
+
+    Each parameter, and each input that holds numbers, is moved as a whole in a random
+    direction, and two of its elements are moved alone; all together where there
+    are very many.
+    """
+    network = derivation.network
+    sample = {**point.parameters, **{name: a[0] for name, a in point.data.items()}}
+    whole = integer_data(network)
+    names = [v.name for v in (*network.parameters, *network.inputs) if v.name not in whole]
+    exact = {n: values.values[derivation.adjoint_name(n)].exact[0] for n in names}
+    moves = _moves({name: sample[name] for name in names}, random)
+    numeric = directional_derivatives(network.equations, sample, [move for _, move in moves])
+    scale = float(np.abs(values.values[derivation.forward[-1].name].approximate).flat[0])
+    found = []
+    for (label, move), expected in zip(moves, numeric, strict=True):
+        terms = np.concatenate([np.ravel(exact[n] * mpf_array(v)) for n, v in move.items()])
+        sizes = float(np.sum(np.abs(terms.astype(np.float64)))) + scale
+        found.append(_agree(label, "central differences", np.sum(terms), expected, sizes))
+    scalars = {name: float(value) for name, value in sample.items() if np.ndim(value) == 0}
+    for name, expected in (symbolic_gradient(network, scalars) or {}).items():
+        got = np.ravel(exact[name])[0]
+        found.append(_agree(name, "sympy.diff", got, expected, abs(float(got)) + scale))
+    return found
+
+
+def _agree(name: str, method: str, got: Any, expected: Any, sizes: float) -> Agreement:
+    distance = float(abs(got - expected))
+    difference = 0.0 if distance == 0 else distance / sizes if sizes else np.inf
+    return Agreement(name, method, difference, float(got), float(expected))
+
+
+def _moves(arrays: Arrays, random: np.random.Generator) -> list[tuple[str, Arrays]]:
+    """Return directions with what they are called: whole tensors, and two elements of each."""
+    whole = {name: random.normal(size=np.shape(array)) for name, array in arrays.items()}
+    if sum(np.size(array) for array in arrays.values()) > _FEW:
+        return [("everything", whole)]
+    found: list[tuple[str, Arrays]] = [(name, {name: move}) for name, move in whole.items()]
+    for name, array in arrays.items():
+        for place in {int(p) for p in random.integers(0, np.size(array), 2)} if array.ndim else ():
+            single = np.zeros(array.shape)
+            single.flat[place] = 1.0
+            at = ", ".join(map(str, np.unravel_index(place, array.shape)))
+            found.append((f"{name}[{at}]", {name: single}))
+    return found
+
+
+def verify_training(
+    module: Any,
+    network: Network | None = None,
+    *,
+    optimizer: str | Optimizer | None = None,
+    dtype: str = "float64",
+    steps: int = 10,
+    samples: int = 3,
+    seed: int = 0,
+) -> tuple[Row, ...]:
+    """Compare `steps` training steps with the update rule, evaluated by the oracle.
+
+    See `replay`. `network`, `optimizer` and `dtype` are needed only where `module` is not
+    a `CompiledModule`.
+    """
+    derivation = module.derivation if network is None else _derivation(network, module)
+    if hasattr(module, "options"):
+        optimizer = module.options.optimizer
+    dtype = getattr(module, "DTYPE", dtype)
+    rule = find(optimizer or derivation.network.training.optimizer)
+    found = draw(derivation, "moderate", samples, dtype, np.random.default_rng(seed))
+    if found is None:
+        raise VerificationError(
+            f"network {derivation.network.name!r}: no point with finite values to train from"
+        )
+    rows = replay(derivation, module, rule, found[0], steps)
+    return merge(rows + replay_long(derivation, module, rule, found[0], LONG))
