@@ -12,6 +12,7 @@ import builtins
 import difflib
 import hashlib
 import keyword
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ INITIALIZERS = (
     "lecun_uniform", "lecun_normal", "zeros", "ones",
 )  # fmt: skip
 """The initialisers a parameter may name."""
+
+_COMBINATIONS = 50_000_000
+"""Values of the indices of one subscript that are tried, at 9 bytes each."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -582,20 +586,41 @@ def _check_range(subscript: Expr, length: int, conditions: Any, place: str) -> N
 def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[int, int]:
     """Return the smallest and largest value of a subscript where the index conditions hold.
 
-    Exact: every combination of the indices is tried (they are few in any subscript).
-    Where the conditions never hold, (0, 0) is returned.
+    Exact: where there are conditions, every combination of the indices is tried (they are
+    few in any subscript). Where the conditions never hold, (0, 0) is returned.
     """
     parts = [part for condition in conditions for part in sympy.And.make_args(condition)]
     relevant = [part for part in parts if not accesses(part) and part is not sympy.true]
+    ends = None if relevant else _affine_range(subscript)
+    if ends:
+        return ends
     indices = sorted(
         set().union(subscript.atoms(Idx), *(c.atoms(Idx) for c in relevant)),
         key=lambda index: index.sort_key(),
     )
+    if math.prod(map(size, indices)) > _COMBINATIONS:
+        raise NetworkError(
+            f"subscript {subscript}: its indices and those of its conditions have more than "
+            f"{_COMBINATIONS:,} combinations, too many to check; split the equation"
+        )
     allowed = np.ones(tuple(map(size, indices)), dtype=np.bool_)
     for part in relevant:
         allowed &= _on_grid(part, indices)
     values = np.broadcast_to(_on_grid(subscript, indices), allowed.shape)[allowed]
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def _affine_range(subscript: Expr) -> tuple[int, int] | None:
+    """Return the ends of an integer combination of indices, from its corners; else None."""
+    constant, terms = sympy.expand(subscript).as_coeff_add()
+    low = high = constant
+    for term in terms:
+        factor, index = term.as_coeff_Mul()
+        if not (isinstance(index, Idx) and factor.is_Integer):
+            return None
+        end = factor * (size(index) - 1)
+        low, high = low + min(end, 0), high + max(end, 0)
+    return (int(low), int(high)) if constant.is_Integer else None
 
 
 def _on_grid(expression: Basic, indices: list[Idx]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Basic, Expr, Float, Idx, Indexed, Mul, Piecewise, Pow, Sum, Symbol
 from sympy.core.relational import Relational
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from symprop.errors import DescriptionError
@@ -19,8 +20,8 @@ __all__ = ["expression_text"]
 
 _NAMES = {function: name for name, function in FUNCTIONS.items() if name != "sqrt"}
 _KNOWN = (
-    Add, Mul, Pow, sympy.Rational, Float, type(sympy.pi), type(sympy.E), Symbol, Idx, Indexed,
-    sympy.IndexedBase, Sum, Piecewise, sympy.functions.elementary.piecewise.ExprCondPair,
+    Add, Mul, Pow, sympy.Mod, sympy.Rational, Float, type(sympy.pi), type(sympy.E), Symbol, Idx,
+    Indexed, sympy.IndexedBase, Sum, Piecewise, sympy.functions.elementary.piecewise.ExprCondPair,
     sympy.Tuple, Relational, sympy.And, sympy.Or, sympy.Not, type(sympy.true),
     *_NAMES, *REDUCTIONS,
 )  # fmt: skip
@@ -50,9 +51,9 @@ class _Printer(StrPrinter):
     printmethod = "_describe"  # no class has it: every node is printed by the methods below
 
     def _inside(self, node: Basic) -> str:
-        """Print what parentheses, commas or nothing surround: a choice needs none of its own."""
+        """Print what parentheses, commas or nothing surround."""
         text = str(self._print(node))
-        return text[1:-1] if isinstance(node, Piecewise) else text
+        return text[1:-1] if isinstance(node, Piecewise) or _quotient(node) else text
 
     def _list(self, nodes: Iterable[Basic]) -> str:
         return ", ".join(map(self._inside, nodes))
@@ -84,9 +85,21 @@ class _Printer(StrPrinter):
     def _print_Sum(self, node: Sum) -> str:
         return f"sum({self._list((node.function, *(limit[0] for limit in node.limits)))})"
 
+    def _print_floor(self, node: Expr) -> str:
+        if not _quotient(node):
+            return self._print_Function(node)
+        above, below = node.args[0].as_numer_denom()
+        return f"({self.parenthesize(above, PRECEDENCE['Pow'])}//{below})"
+
+    def _print_Mod(self, node: Expr) -> str:
+        above, below = (self.parenthesize(part, PRECEDENCE["Pow"]) for part in node.args)
+        return f"{above} % {below}"
+
     def _print_Normalisation(self, node: Normalisation) -> str:
         text = f"{type(node).__name__}({self._list((node.body, *node.bound))})"
         return text if node.at == node.bound[0] else f"{text}[{self._inside(node.at)}]"
+
+    _print_softmax = _print_log_softmax = _print_Normalisation
 
     def _print_Function(self, node: Expr) -> str:
         args = node.args
@@ -126,3 +139,11 @@ class _Printer(StrPrinter):
             for part in parts
         ]
         return word.join(texts)
+
+
+def _quotient(node: Basic) -> bool:
+    """Tell whether `node` is written with ``//``."""
+    if not isinstance(node, sympy.floor):
+        return False
+    below = node.args[0].as_numer_denom()[1]
+    return bool(below.is_Integer and below != 1)
