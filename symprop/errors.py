@@ -88,10 +88,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "; did you mean 'adam'?"
     >>> nearest("x", ["X", "t"])
     "; did you mean 'X'?"
+    >>> nearest("W3", ["W2", "W1"])
+    "; did you mean 'W1' or 'W2'?"
     >>> nearest("zzz", ["sgd", "adam"])
     ''
     """
     folded = {candidate.casefold(): candidate for candidate in sorted(known)}
-    close = difflib.get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)
+    close = sorted(difflib.get_close_matches(name.casefold(), folded, n=2, cutoff=0.5))
     meant = " or ".join(repr(folded[candidate]) for candidate in close)
     return f"; did you mean {meant}?" if meant else ""

@@ -1,9 +1,10 @@
-"""Networks as TOML text, the inverse of `description`."""
+"""TOML text: read as a table without exhausting the reader, and networks written as TOML."""
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,42 @@ from symprop.errors import DescriptionError, OutputError
 from symprop.indices import index_name
 from symprop.network import Claim, Data, Equation, Network, Parameter, Training, Variable
 from symprop.notation import expression_text
+from symprop.problems import one_line
 
-__all__ = ["dump", "write"]
+__all__ = ["dump", "load_table", "write"]
 
 _WIDTH = 96
+_PARTS = 30
+_QUOTES = ('"', "'")
+
+
+def load_table(text: str, where: str) -> dict[str, Any]:
+    """Return what a TOML text holds; raise `DescriptionError` with the place of a mistake."""
+    try:
+        _check_keys(text)
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at (line \d+), (column \d+)\)", str(error), re.DOTALL)
+        place = f", {found[2]}, {found[3]}" if found else ""
+        message = found[1] if found else str(error)
+        raise DescriptionError(f"{where}{place}: not TOML: {one_line(message)}") from None
+    except RecursionError:
+        raise DescriptionError(f"{where}: not TOML: values are nested too deeply") from None
+    except ValueError as error:
+        raise DescriptionError(f"{where}: not TOML: {one_line(str(error))}") from None
+
+
+def _check_keys(text: str) -> None:
+    """Refuse keys of very many parts, for which `tomllib` takes time in the square of them."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") <= _PARTS:
+            continue
+        chain = quoted = 0
+        for between in line.split("."):
+            chain = chain + 1 if re.fullmatch(r"[\w\s\"'-]*", between) else 0
+            quoted += between.strip()[:1] in _QUOTES or between.strip()[-1:] in _QUOTES
+            if chain > _PARTS or quoted > 2 * _PARTS:
+                raise ValueError(f"too many dots in line {number}")
 
 
 def write(network: Network, path: str | Path) -> None:
