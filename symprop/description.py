@@ -159,6 +159,7 @@ class _Reading:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return value
         self.problems.add(key, f'got {kind(value)}, expected a list of names: {key} = ["x[i]"]')
+        self.broken |= words(str(value)) - self.net.names
         return []
 
     def _name(self) -> None:
@@ -281,8 +282,8 @@ class _Reading:
         wanted = f"{named} =" if named else "loss ="
         self.problems.add(
             "",
-            f"no loss{nearest(named or 'loss', equations)}; add its equation under [equations]: "
-            f'{wanted} "..."',
+            f'no loss; add its equation under [equations]: {wanted} "..."'
+            f"{nearest(named or 'loss', equations)}",
         )
         self.net.loss(0)
         return "", ""

@@ -29,12 +29,12 @@ _SUBJECT = re.compile(
 
 
 class Problems:
-    """The problems of one file, in the order in which they were found.
+    r"""The problems of one file, in the order in which they were found.
 
     >>> problems = Problems("digits.toml")
     >>> problems.add('index "i"', "got the size 0")
     >>> problems.unknown({"epoch": 3}, ["epochs", "seed"], "[training]")
-    >>> print(*problems.lines(), sep="\\n")
+    >>> print(*problems.lines(), sep="\n")
     digits.toml, index "i": got the size 0
     digits.toml, [training]: unknown key "epoch"; did you mean 'epochs'?
     """
