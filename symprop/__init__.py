@@ -23,7 +23,7 @@ _HOMES = {
     "Derivation": "derivation",
     "Optimizer": "optimizers",
     "compile": "compiler",
-    "generate": "compiler",
+    "generate": "generation",
     "verify": "verify",
     "train": "training",
     "load_example": "examples",

@@ -7,6 +7,7 @@ computes a float32 with a bare literal in float64.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -206,7 +207,9 @@ class Printer:
             return _Text(f"{inner.text} * {inner.text}", _PRODUCT)
         whole = exponent.is_Integer and exponent < 64
         shown = _Text(str(exponent)) if whole else self.value(exponent)
-        return _Text(f"{inner.within(_ATOM)} ** {shown.within(_POWER)}", _POWER)
+        parts = (inner.within(_ATOM), shown.within(_POWER))
+        sign = "**" if all(re.fullmatch(r"-?[\w.]+", part) for part in parts) else " ** "
+        return _Text(sign.join(parts), _POWER)
 
     def _choice(self, node: Piecewise) -> _Text:
         """Print a conditional expression: only the branch that is taken is evaluated."""

@@ -10,8 +10,8 @@ import symprop
 FLOORS = (
     "errors functions indices network description layers rewrites flatten formulas "
     "partials reuse contributions closed_form derivation optimizers options scalar "
-    "lower printer render loader compiler precise slopes oracle differences points "
-    "comparison replay verify data weights training examples show cli"
+    "lower printer render loader compiler precise slopes oracle points differences "
+    "comparison replay verify generation data weights training examples show cli"
 ).split()
 
 PACKAGE = Path(symprop.__file__).parent

@@ -100,7 +100,7 @@ def _docstring(derivation: Derived, options: Options) -> str:
     loss = derivation.forward[-1].name
     adjoints = {f"d{loss}/d{parameter.name}" for parameter in network.parameters}
     inputs = {f"d{loss}/d{variable.name}" for variable in network.inputs}
-    rest = [e for e in derivation.backward if e.name not in adjoints | inputs]
+    rest = [e for e in derivation.backward if e.name not in adjoints | inputs and e.rhs != 0]
     gradients = [e for e in derivation.backward if e.name in adjoints]
     sections = {
         "Equations, for one sample": derivation.forward,
@@ -123,6 +123,7 @@ def _tables(network: Network, program: Program) -> dict[str, object]:
     return {
         "parameter_fields": _fields(network.parameters, ""),
         "output_fields": _fields(_outputs(network), "n") if len(network.outputs) > 1 else "",
+        "draws": any(initial.distribution for initial in program.initial),
         "initial_values": "\n".join(
             line for initial in program.initial for line in _initial(initial)
         ),

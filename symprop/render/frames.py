@@ -66,7 +66,8 @@ class Frames:
             head = f"def _{kernel.name}_block("
             found[f"{kernel.name}_signature"] = _text(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = _text(self._body(kernel))
-        return found
+        small = not self.program.gradient.size
+        return {**found, "gradient_decorator": "_inlined" if small else "_kernel"}
 
     def _statements(self, kernel: Kernel) -> list[str]:
         return list(Lines(self.printer).body(kernel.body))
@@ -133,23 +134,35 @@ class Frames:
 
     def calls(self) -> dict[str, object]:
         """Return the functions that run the kernels block by block, and their signatures."""
-        inputs = [v.name for v in self.network.inputs]
-        data = [v.name for v in self.data]
         outputs = self.network.outputs
         several = len(outputs) != 1
-        return {
-            "inputs_signature": ", ".join(["parameters", *inputs]),
-            "data_signature": ", ".join(["parameters", *data]),
-            "inputs_typed": ", ".join(_typed(inputs)),
-            "data_typed": ", ".join(_typed(data)),
-            "inputs_keywords": ", ".join(f"{name}={name}" for name in inputs),
-            "data_keywords": ", ".join(f"{name}={name}" for name in data),
-            "output_type": "Outputs" if several else "np.ndarray",
+        array = "Outputs" if several else "np.ndarray"
+        found: dict[str, object] = {
             "output_doc": "the outputs" if several else f"the output `{outputs[0]}`",
             "forward_call": _text(self._forward()),
             "loss_call": _text(self._loss()),
             "backward_call": _text(self._backward()),
             "named_values": _text(self._values("theta")),
+            "data_keywords": ", ".join(f"{v.name}={v.name}" for v in self.data),
+        }
+        for name, result in (
+            ("forward", array), ("loss", "float"), ("backward", "tuple[float, Parameters]"),
+        ):  # fmt: skip
+            variables = self.network.inputs if name == "forward" else self.data
+            found |= self._entry(name, result, [v.name for v in variables])
+        return found
+
+    def _entry(self, name: str, result: str, data: list[str]) -> dict[str, object]:
+        """Return the signatures of what a kernel is called through, from Python and compiled."""
+        plain = ["parameters", *data]
+        typed = ["parameters: Parameters", *(f"{each}: np.ndarray" for each in data)]
+        keywords = ", ".join(f"{each}={each}" for each in data)
+        checked = ["_weights(parameters)", f"*_checked({keywords})"]
+        return {
+            f"{name}_runner": _text(call(f"def _{name}(", plain, "):")),
+            f"{name}_public": _text(call(f"def {name}(", typed, f") -> {result}:")),
+            f"{name}_checked": _text(call(f"return _{name}(", checked, depth=1)),
+            f"{name}_overload": _text(call(f"def _compiled_{name}(", plain, "):")),
         }
 
     def _values(self, vector: str) -> Iterator[str]:
@@ -207,8 +220,8 @@ class Frames:
         yield self._loop()
         arguments = self._block_arguments(kernel, n["part"])
         yield from call(f"{n['total']} += _gradient_block(", arguments, depth=2)
-        yield f"        {n['gradient']} += {n['part']}"
-        yield f"    {n['gradient']} /= real({n['n']})"
+        yield f"        _add({n['gradient']}, {n['part']})"
+        yield f"    _scale({n['gradient']}, real(1.0 / {n['n']}))"
         yield f"    return {n['total']} / {n['n']}, Parameters("
         for line in self._values("gradient"):
             yield line.replace("=gradient[", f"={n['gradient']}[").replace(
@@ -341,8 +354,11 @@ class Frames:
         """Yield one step: its batch, its gradient block by block, its update."""
         n = self.named
         yield f"        if {n['position']} == 0:"
-        for name in ("theta", "moments", "permutation", "random"):
-            yield f"            {n['good']}.{name}[:] = {n[name]}"
+        yield f"            _copy({n['good']}.theta, {n['theta']})"
+        for slot in range(len(self.options.optimizer.slots)):
+            yield f"            _copy({n['good']}.moments[{slot}], {n['moments']}[{slot}])"
+        yield f"            _copy({n['good']}.permutation, {n['permutation']})"
+        yield f"            {n['good']}.random[0] = {n['random']}[0]"
         yield f"            {n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
         yield f"            _arrange({n['permutation']}, {n['random']}, shuffle)"
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
@@ -376,14 +392,14 @@ class Frames:
         weights = [p.name if p.shape else self._slice("theta", p) for p in self._parameters(kernel)]
         batches = [f"{self._gathered(v)}[:{n['rows']}]" for v in kernel.data]
         workspace = [n["workspace"]] if kernel.size else []
-        for head, target in (
-            (f"            if {n['first']} == 0:", n["gradient"]),
-            ("            else:", n["part"]),
-        ):
-            yield head
-            arguments = [*weights, *batches, target, *workspace]
-            yield from call(f"{n['total']} += _gradient_block(", arguments, depth=4)
-        yield f"                {n['gradient']} += {n['part']}"
+        yield f"            if {n['first']} == _BLOCK:"
+        yield f"                _copy({n['part']}, {n['gradient']})"
+        yield f"            elif {n['first']} > _BLOCK:"
+        yield f"                _add({n['part']}, {n['gradient']})"
+        arguments = [*weights, *batches, n["gradient"], *workspace]
+        yield from call(f"{n['total']} += _gradient_block(", arguments, depth=3)
+        yield f"        if {n['size']} > _BLOCK:"
+        yield f"            _add({n['gradient']}, {n['part']})"
 
     def _finish(self) -> Iterator[str]:
         n = self.named
@@ -397,7 +413,7 @@ class Frames:
         yield f"            {n['partial']} = math.nan"
         yield "            break"
         yield f"        if {n['position']} == {n['n']}:"
-        yield f"            if not np.isfinite({n['theta']}).all():"
+        yield f"            if not _finite({n['theta']}):"
         yield f"                {n['partial']} = math.nan"
         yield "                break"
         place = f"{n['losses']}[{n['epoch']} - {n['begin']}]"
@@ -441,10 +457,6 @@ class Frames:
 
 def _text(lines: Iterable[str]) -> str:
     return "\n".join(lines)
-
-
-def _typed(names: Iterable[str]) -> list[str]:
-    return ["parameters: Parameters", *(f"{name}: np.ndarray" for name in names)]
 
 
 def _reshape(shape: tuple[int, ...]) -> str:

@@ -33,7 +33,7 @@ WIDTH = 100
 
 
 def call(head: str, parts: Sequence[str], tail: str = ")", depth: int = 0) -> list[str]:
-    """Return ``head`` + parts + ``tail`` on one line, or with the parts on lines of their own.
+    """Return ``head`` + parts + ``tail`` on one line if it fits, else with its parts broken off.
 
     >>> call("f(", ["a", "b"])
     ['f(a, b)']
@@ -43,7 +43,7 @@ def call(head: str, parts: Sequence[str], tail: str = ")", depth: int = 0) -> li
     if len(whole) <= WIDTH:
         return [whole]
     inside = f"{margin}    {', '.join(parts)}"
-    if len(inside) <= WIDTH and not head.startswith("def "):
+    if len(inside) <= WIDTH:
         return [f"{margin}{head}", inside, f"{margin}{tail}"]
     return [f"{margin}{head}", *(f"{margin}    {part}," for part in parts), f"{margin}{tail}"]
 
@@ -140,11 +140,28 @@ def _wrapped(head: str, value: str, depth: int) -> Iterator[str]:
     if len(margin) + len(head) + len(value) <= WIDTH:
         yield f"{margin}{head}{value}"
         return
-    yield f"{margin}{head}("
-    line = f"{margin}    "
-    for part in _terms(value):
-        yield f"{line}{part}"
+    parts, before = _terms(value), ""
+    if len(parts) == 1 and value.endswith(")"):
+        place = _opening(value)
+        before, parts = value[:place], _terms(value[place + 1 : -1])
+    yield f"{margin}{head}{before}("
+    for part in parts:
+        yield f"{margin}    {part}"
     yield f"{margin})"
+
+
+def _opening(value: str) -> int:
+    """Return the place of the parenthesis that the last one closes.
+
+    >>> _opening("f(a) * (b + (c))")
+    7
+    """
+    depth = 0
+    for place in range(len(value) - 1, -1, -1):
+        depth += (value[place] == ")") - (value[place] == "(")
+        if depth == 0:
+            return place
+    return 0
 
 
 def _terms(value: str) -> list[str]:
