@@ -19,7 +19,15 @@ from symprop.functions import Normalisation, Reduction
 from symprop.indices import branches, free_indices, index_name
 from symprop.network import Equation
 
-__all__ = ["latex", "ordered_factors", "ordered_terms", "text"]
+__all__ = [
+    "LatexPrinter",
+    "TextPrinter",
+    "latex",
+    "latex_name",
+    "ordered_factors",
+    "ordered_terms",
+    "text",
+]
 
 
 def text(formula: Equation | Basic) -> str:
@@ -31,7 +39,7 @@ def text(formula: Equation | Basic) -> str:
     >>> text(Equation(h[j], sympy.tanh(b[j] + Sum(W[i, j] * x[i], i))))
     'h[j] = tanh(Sum(W[i,j]*x[i], i) + b[j])'
     """
-    printer = _TextPrinter()
+    printer = TextPrinter()
     if isinstance(formula, Equation):
         sign = "+=" if formula.accumulate else "="
         return f"{printer.doprint(formula.lhs)} {sign} {printer.doprint(formula.rhs)}"
@@ -44,7 +52,7 @@ def latex(formula: Equation | Basic) -> str:
     >>> latex(Equation(Symbol("dL/dw1"), Symbol("x1") * Symbol("dL/dnet_h1")))
     '\\frac{\\partial L}{\\partial w_{1}} = \\frac{\\partial L}{\\partial \\mathit{net}_{h1}} x_{1}'
     """
-    printer = _LatexPrinter()
+    printer = LatexPrinter()
     if isinstance(formula, Equation):
         sign = r"\mathrel{+}=" if formula.accumulate else "="
         return f"{printer.doprint(formula.lhs)} {sign} {printer.doprint(formula.rhs)}"
@@ -111,7 +119,7 @@ class _Ordered(sympy.printing.printer.Printer):
         return ordered_terms(expr)
 
 
-class _TextPrinter(_Ordered, StrPrinter):
+class TextPrinter(_Ordered, StrPrinter):
     """Plain text close to the description's own language."""
 
     printmethod = "_symproptext"  # Indexed and softmax bring their own _sympystr
@@ -248,14 +256,14 @@ def _interval(condition: Basic) -> tuple[Expr, Expr, Expr] | None:
     return lower, high.lhs, upper
 
 
-class _LatexPrinter(_Ordered, LatexPrinter):
+class LatexPrinter(_Ordered, LatexPrinter):
     """LaTeX with subscripted indices, partial derivatives and sums without bounds."""
 
     def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
-        return _latex_name(expr.name)
+        return latex_name(expr.name)
 
     def _print_Idx(self, expr: Idx) -> str:
-        return _latex_name(index_name(expr))
+        return latex_name(index_name(expr))
 
     def _print_Indexed(self, expr: Indexed) -> str:
         inside = " ".join(
@@ -265,9 +273,9 @@ class _LatexPrinter(_Ordered, LatexPrinter):
         name = str(expr.base.label)
         if "/d" in name:
             loss, variable = name[1:].split("/d", 1)
-            below = _subscripted(_latex_name(variable), inside)
-            return rf"\frac{{\partial {_latex_name(loss)}}}{{\partial {below}}}"
-        return _subscripted(_latex_name(name), inside)
+            below = _subscripted(latex_name(variable), inside)
+            return rf"\frac{{\partial {latex_name(loss)}}}{{\partial {below}}}"
+        return _subscripted(latex_name(name), inside)
 
     def _print_Sum(self, expr: Sum) -> str:
         bound = ",".join(self._print(limit[0]) for limit in expr.limits)
@@ -305,15 +313,16 @@ def _subscripted(name: str, inside: str) -> str:
     return f"{match[1]}_{{{match[2]},{inside}}}" if match else f"{name}_{{{inside}}}"
 
 
-def _latex_name(name: str) -> str:
+def latex_name(name: str) -> str:
     r"""Return a variable's name in LaTeX: ``W1`` is W_{1}, ``dL/dz`` a partial derivative."""
     if "/d" in name:
         loss, variable = name[1:].split("/d", 1)
-        above, below = _latex_name(loss), _latex_name(variable)
+        above, below = latex_name(loss), latex_name(variable)
         return rf"\frac{{\partial {above}}}{{\partial {below}}}"
-    match = re.fullmatch(r"([A-Za-z]+?)(?:_(\w+)|(\d+))", name)
+    match = re.fullmatch(r"([A-Za-z]+?)(?:_(\w+)|(\d+)([A-Za-z]*))", name)
     if match is None:
         return name if len(name) == 1 else rf"\mathit{{{name}}}".replace("_", r"\_")
     stem = match[1] if len(match[1]) == 1 else rf"\mathit{{{match[1]}}}"
     below = (match[2] or match[3]).replace("_", r"\_")
+    below += rf"\mathit{{{match[4]}}}" if match[4] else ""
     return rf"{stem}_{{{below}}}"

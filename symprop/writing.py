@@ -1,0 +1,612 @@
+"""How a quantity, its formula and its numbers are written: as text, LaTeX or MathML.
+
+One expression is written twice: with names, and with the numbers of a sample in
+their places. Terms and factors keep their order, so that the second line can be read
+against the first: ``y1out*(1 - y1out)``, then ``0.75136507*0.24863493``. A sum over an index is
+spelled out, with an ellipsis where it is long.
+"""
+
+# ruff: noqa: N802 (SymPy dispatches on _print_CLASS)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from itertools import islice, product
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+import sympy
+from sympy import (
+    Add,
+    Basic,
+    Expr,
+    Function,
+    Idx,
+    Indexed,
+    Integer,
+    Mul,
+    Piecewise,
+    Pow,
+    Sum,
+    Symbol,
+)
+from sympy.core.parameters import distribute
+from sympy.printing.precedence import PRECEDENCE
+
+from symprop.formulas import LatexPrinter, TextPrinter, latex_name
+from symprop.functions import Reduction, log_softmax, logsumexp, reduce_max, softmax
+from symprop.indices import bound_indices, branches, free_indices, rebuild, size, substitute
+from symprop.mathml import MathMLPrinter, identifier, operator, row
+from symprop.mathml import partial as mathml_partial
+from symprop.network import Equation
+from symprop.oracle import evaluate
+from symprop.precise import MP, Value, arithmetic
+from symprop.worked import Objects, decimal
+
+__all__ = [
+    "ASCII",
+    "LATEX",
+    "MATHML",
+    "UNICODE",
+    "Literal",
+    "Lookup",
+    "Partial",
+    "Quantity",
+    "Slope",
+    "Words",
+    "Writer",
+    "latex_words",
+    "number_text",
+    "spelled",
+]
+
+SHORT = 4
+"""A sum of so many terms is written out."""
+
+_FORM = arithmetic("float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The derivative of one number by another, as a name: ``dy1out/dy1``."""
+
+    above: Symbol | Indexed
+    below: Symbol | Indexed
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The name of a quantity that is no variable: ``path 1``."""
+
+    words: str
+
+
+Quantity: TypeAlias = Symbol | Indexed | Partial | Words
+
+
+class Lookup:
+    """What expressions are worth in a worked example."""
+
+    def __init__(self, arrays: Mapping[str, Objects]) -> None:
+        self.arrays = dict(arrays)
+        self._known: dict[Basic, Any] = {}
+
+    def value(self, expression: Expr) -> Any:
+        """Return the value of an expression without free indices, an mpf."""
+        if expression not in self._known:
+            equation = decimal(Equation(Symbol("worth"), expression))
+            found = evaluate([equation], self._values).values["worth"]
+            self._known[expression] = found.exact.flat[0]
+        return self._known[expression]
+
+    def integer(self, expression: Expr) -> int:
+        """Return the value of an expression that is a subscript."""
+        return int(self.value(expression))
+
+    def holds(self, condition: Basic) -> bool:
+        """Tell whether a condition is true."""
+        return bool(self.value(Piecewise((1, condition), (0, True), evaluate=False)) == 1)
+
+    def given(self, numbers: Mapping[str, Any]) -> Lookup:
+        """Return a lookup that knows further scalars by name."""
+        if not numbers:
+            return self
+        return self.including({n: np.array(v, dtype=object) for n, v in numbers.items()})
+
+    def including(self, arrays: Mapping[str, Objects]) -> Lookup:
+        """Return a lookup that knows further arrays, or other values of known ones."""
+        return Lookup({**self.arrays, **arrays})
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        return {name: _FORM.leaf(array[None]) for name, array in self.arrays.items()}
+
+
+def number_text(value: Any, digits: int = 8) -> str:
+    """Return a number with `digits` decimals; with fewer where they give it exactly.
+
+    >>> number_text(MP.mpf("0.05")), number_text(MP.mpf(2) / 3), number_text(MP.mpf("0.1868156"))
+    ('0.05', '0.66666667', '0.1868156')
+    >>> number_text(MP.mpf("1.23456789e-7"))
+    '1.2345679e-7'
+    """
+    number = MP.mpf(value)
+    if not MP.isfinite(number):
+        return str(number)
+    size_of = abs(number)
+    if number != 0 and not MP.mpf("1e-4") <= size_of < MP.mpf("1e7"):
+        return _scientific(number, digits)
+    scaled = MP.nint(number * MP.mpf(10) ** digits)
+    whole, rest = divmod(abs(int(scaled)), 10**digits)
+    decimals = f"{rest:0{digits}d}"
+    if abs(scaled - number * MP.mpf(10) ** digits) < MP.mpf("1e-30"):  # to 50 digits, exact
+        decimals = decimals.rstrip("0")
+    sign = "-" if scaled < 0 else ""
+    return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
+
+
+def _scientific(number: Any, digits: int) -> str:
+    mantissa, exponent = MP.nstr(number, digits, min_fixed=0, max_fixed=0).split("e")
+    mantissa = mantissa.removesuffix(".0")
+    return mantissa if int(exponent) == 0 else f"{mantissa}e{int(exponent)}"
+
+
+# Expressions spelled out
+
+
+class Terms(Function):
+    """A sum over indices, spelled out: the sum itself, how many terms it has, those to be shown."""
+
+    precedence = PRECEDENCE["Add"]
+
+    @property
+    def shown(self) -> tuple[Expr, ...]:
+        """The terms to be shown; the last one after an ellipsis where some are left out."""
+        return self.args[2:]
+
+    @property
+    def elided(self) -> bool:
+        """Whether some terms are left out."""
+        return len(self.shown) < int(self.args[1])
+
+
+class Quoted(Function):
+    """A part of an expression of which only the value is shown."""
+
+
+class Literal(Symbol):
+    """A symbol that is always printed as a number, and stands where numbers stand."""
+
+    is_number = True
+
+
+class Slope(Function):
+    """A local derivative shown by its name: what is differentiated, by what, and the result."""
+
+    @property
+    def partial(self) -> Partial:
+        """The name."""
+        return Partial(*self.args[:2])
+
+
+def _values_of(indices: Iterable[Idx], backwards: bool = False) -> Iterator[dict[Idx, Integer]]:
+    indices = tuple(indices)
+    ranges = [range(size(index)) for index in indices]
+    for values in product(*(reversed(r) if backwards else r for r in ranges)):
+        yield dict(zip(indices, map(Integer, values), strict=True))
+
+
+def _nonzero(body: Expr, indices: Iterable[Idx], backwards: bool = False) -> Iterator[Expr]:
+    terms = (substitute(body, values) for values in _values_of(indices, backwards))
+    return (term for term in terms if term != 0)
+
+
+def _terms(node: Expr, body: Expr, bound: tuple[Idx, ...], short: int = SHORT) -> Expr:
+    """Return the terms of `body` over all values of `bound`; three of more than `short`."""
+    total = prod(map(size, bound))
+    if total <= 64:
+        found = list(_nonzero(body, bound))
+        total = len(found)
+    else:
+        found = [*islice(_nonzero(body, bound), 2), *islice(_nonzero(body, bound, True), 1)]
+    if total > short and len(found) > 3:
+        found = [*found[:2], found[-1]]
+    if not found:
+        return Integer(0)
+    return found[0] if total == 1 else Terms(node, Integer(total), *found)
+
+
+def spelled(expression: Basic, short: int = SHORT) -> Basic:
+    """Return `expression` with every sum that has no free index spelled out.
+
+    All terms of a sum are shown if they are at most `short`.
+    """
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    if isinstance(expression, Sum) and not free_indices(expression):
+        return _terms(expression, expression.function, bound_indices(expression), short)
+    if bound_indices(expression):
+        return expression
+    return rebuild(expression, [spelled(part, short) for part in expression.args])
+
+
+def numerical(expression: Basic, lookup: Lookup) -> Basic:
+    """Return `expression` as it is written with numbers in the place of names.
+
+    Choices are made, reductions become elementary functions, and of a sum that is a
+    factor only the value is kept.
+    """
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    if isinstance(expression, Piecewise):
+        chosen = next(value for value, test in branches(expression) if lookup.holds(test))
+        return numerical(chosen, lookup)
+    if isinstance(expression, Terms):
+        shown = (numerical(part, lookup) for part in expression.shown)
+        return Terms(*expression.args[:2], *shown)
+    if bound_indices(expression):
+        return _elementary(expression)
+    if isinstance(expression, Mul):
+        return Mul(*(_quoted(part, lookup) for part in expression.args), evaluate=False)
+    return rebuild(expression, [numerical(part, lookup) for part in expression.args])
+
+
+def _quoted(factor: Expr, lookup: Lookup) -> Expr:
+    """Return a factor of a product: of a sum, or of a power of one below it, only the value."""
+    if isinstance(factor, Add | Terms | Piecewise):
+        return Quoted(factor.args[0] if isinstance(factor, Terms) else factor)
+    if isinstance(factor, Pow) and isinstance(factor.base, Add) and factor.exp.is_negative:
+        return Pow(Quoted(factor.base), factor.exp, evaluate=False)
+    return numerical(factor, lookup)
+
+
+def _elementary(node: Expr) -> Expr:
+    """Return a reduction or normalisation by its definition, spelled out."""
+    body, bound = node.args[0], bound_indices(node)
+    if isinstance(node, softmax | log_softmax):
+        here = substitute(body, {bound[0]: node.at})
+        total = _terms(Sum(sympy.exp(body), *bound), sympy.exp(body), bound)
+        if isinstance(node, softmax):
+            return Mul(sympy.exp(here), Pow(total, -1, evaluate=False), evaluate=False)
+        return Add(here, -sympy.log(total), evaluate=False)
+    if isinstance(node, logsumexp):
+        return sympy.log(_terms(Sum(sympy.exp(body), *bound), sympy.exp(body), bound))
+    if isinstance(node, Reduction) and prod(map(size, bound)) <= 2 * SHORT:
+        choose = sympy.Max if isinstance(node, reduce_max) else sympy.Min
+        return choose(*_nonzero(body, bound))
+    return Quoted(node)
+
+
+# Printers
+
+
+class _Numbers:
+    """Prints the names in `fixed` as numbers, and all others too where there is a `lookup`."""
+
+    lookup: Lookup | None
+    fixed: Mapping[str, Any]
+
+    def number(self, leaf: Expr) -> Any:
+        """Return the number to be printed for `leaf`; None where its name is."""
+        if isinstance(leaf, Quoted):
+            return self._worth(leaf.args[0])
+        if isinstance(leaf, Symbol) and leaf.name in self.fixed:
+            return self.fixed[leaf.name]
+        if not isinstance(leaf, Symbol | Indexed) or isinstance(leaf, Idx):
+            return None
+        if self.lookup is None or free_indices(leaf):
+            return None
+        return self.lookup.value(leaf)
+
+    def _worth(self, expression: Expr) -> Any:
+        if self.lookup is None:
+            return None
+        return self.lookup.given(self.fixed).value(expression)
+
+    def negative(self, leaf: Expr) -> bool:
+        """Tell whether `leaf` is printed as a negative number."""
+        number = self.number(leaf)
+        return number is not None and number < 0
+
+
+class _Text(_Numbers, TextPrinter):
+    def __init__(self, lookup: Lookup | None, fixed: Mapping[str, Any], unicode: bool) -> None:
+        super().__init__()
+        self.lookup, self.fixed, self.unicode = lookup, fixed, unicode
+
+    def _print_Symbol(self, expr: Symbol) -> str:
+        number = self.number(expr)
+        return self._name(expr.name) if number is None else number_text(number)
+
+    def _print_Indexed(self, expr: Indexed) -> str:
+        number = self.number(expr)
+        return super()._print_Indexed(expr) if number is None else number_text(number)
+
+    def _name(self, name: str) -> str:
+        return f"∂{name[1:].replace('/d', '/∂', 1)}" if self.unicode and "/d" in name else name
+
+    def _print_Quoted(self, expr: Quoted) -> str:
+        return number_text(self.number(expr))
+
+    def _print_Slope(self, expr: Slope) -> str:
+        above, below = map(self._print, expr.args[:2])
+        return f"∂{above}/∂{below}" if self.unicode else f"d{above}/d{below}"
+
+    def _print_Mul(self, expr: Mul) -> str:
+        slopes = [factor for factor in expr.args if isinstance(factor, Slope)]
+        if not slopes:
+            return super()._print_Mul(expr)
+        return " * ".join(map(self._print, [*(f for f in expr.args if f not in slopes), *slopes]))
+
+    def _print_Terms(self, expr: Terms) -> str:
+        *first, last = map(self._print, expr.shown)
+        return _signed([*first, "...", last] if expr.elided else [*first, last])
+
+    def _factor(self, factor: Expr) -> str:
+        inner = factor.base if isinstance(factor, Pow) and factor.exp == 1 else factor
+        shown = super()._factor(factor)
+        return f"({shown})" if self.negative(inner) else shown
+
+    def parenthesize(self, item: Expr, level: int, strict: bool = False) -> str:
+        shown = super().parenthesize(item, level, strict)
+        bare = level >= PRECEDENCE["Pow"] and self.negative(item)
+        return f"({shown})" if bare else str(shown)
+
+
+def _signed(terms: list[str]) -> str:
+    """Join printed terms, a leading minus becoming the sign between them."""
+    joined = terms[0]
+    for term in terms[1:]:
+        joined += f" - {term[1:].lstrip()}" if term.startswith("-") else f" + {term}"
+    return joined
+
+
+class _Latex(_Numbers, LatexPrinter):
+    def __init__(self, lookup: Lookup | None, fixed: Mapping[str, Any]) -> None:
+        super().__init__({"mul_symbol": "dot"} if lookup else {})
+        self.lookup, self.fixed = lookup, fixed
+
+    def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
+        number = self.number(expr)
+        return super()._print_Symbol(expr) if number is None else latex_number(number)
+
+    def _print_Indexed(self, expr: Indexed) -> str:
+        number = self.number(expr)
+        if number is not None:
+            return latex_number(number)
+        if any(isinstance(subscript, Idx) for subscript in expr.indices):
+            return str(super()._print_Indexed(expr))
+        return latex_element(expr)
+
+    def _print_Quoted(self, expr: Quoted) -> str:
+        return latex_number(self.number(expr))
+
+    def _print_Slope(self, expr: Slope) -> str:
+        above, below = map(self._print, expr.args[:2])
+        return rf"\frac{{\partial {above}}}{{\partial {below}}}"
+
+    def _print_Terms(self, expr: Terms) -> str:
+        *first, last = map(self._print, expr.shown)
+        return _signed([*first, r"\cdots", last] if expr.elided else [*first, last])
+
+    def _print_Add(self, expr: Add, order: str | None = None) -> str:
+        return _signed([str(self._print(term)) for term in self._as_ordered_terms(expr)])
+
+    def _print_Pow(self, expr: Pow) -> str:
+        if self.negative(expr.base) and expr.exp.is_Integer and expr.exp > 0:
+            return rf"\left({self._print(expr.base)}\right)^{{{expr.exp}}}"
+        return str(super()._print_Pow(expr))
+
+    def _needs_mul_brackets(self, expr: Expr, first: bool = False, last: bool = False) -> bool:
+        if self.negative(expr):
+            return not first
+        return isinstance(expr, Terms) or super()._needs_mul_brackets(expr, first, last)
+
+
+def latex_number(value: Any) -> str:
+    r"""Return a number in LaTeX: ``1.2\cdot 10^{-7}``."""
+    mantissa, _, exponent = number_text(value).partition("e")
+    return rf"{mantissa}\cdot 10^{{{exponent}}}" if exponent else mantissa
+
+
+def latex_element(expr: Indexed) -> str:
+    """Return an element in brackets, for W_{1,0,1} could be anything: ``W_{1}[0,1]``."""
+    inside = ",".join(latex_name(str(part)) for part in expr.indices)
+    name = str(expr.base.label)
+    if "/d" in name:
+        above, below = name[1:].split("/d", 1)
+        return (
+            rf"\frac{{\partial {latex_name(above)}}}{{\partial {latex_name(below)}[{inside}]}}"
+        )
+    return f"{latex_name(name)}[{inside}]"
+
+
+def latex_words(words: str) -> str:
+    r"""Return words for LaTeX.
+
+    >>> latex_words("output_h1 <- w1 & 50 %")
+    'output\\_h1 $\\leftarrow$ w1 \\& 50 \\%'
+    """
+    escaped = {"\\": r"\textbackslash{}", "<-": r"$\leftarrow$", "<": "$<$", ">": "$>$"}
+    escaped |= {"^": r"\^{}", "~": r"\~{}", "*": r"$\cdot$"}
+    escaped |= {sign: f"\\{sign}" for sign in "_&%#{}$"}
+    done, place = "", 0
+    while place < len(words):
+        key = next((key for key in escaped if words.startswith(key, place)), words[place])
+        done += escaped.get(key, key)
+        place += len(key)
+    return done
+
+
+class _MathML(_Numbers, MathMLPrinter):
+    def __init__(self, lookup: Lookup | None, fixed: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.lookup, self.fixed = lookup, fixed
+
+    def _print_Symbol(self, expr: Symbol) -> str:
+        number = self.number(expr)
+        return super()._print_Symbol(expr) if number is None else mathml_number(number)
+
+    def _print_Indexed(self, expr: Indexed) -> str:
+        number = self.number(expr)
+        if number is not None:
+            return mathml_number(number)
+        if any(isinstance(subscript, Idx) for subscript in expr.indices):
+            return super()._print_Indexed(expr)
+        return mathml_element(expr)
+
+    def _print_Quoted(self, expr: Quoted) -> str:
+        return mathml_number(self.number(expr))
+
+    def _print_Slope(self, expr: Slope) -> str:
+        above, below = map(self.doprint, expr.args[:2])
+        return mathml_partial(above, below)
+
+    def _print_Terms(self, expr: Terms) -> str:
+        *first, last = map(self.doprint, expr.shown)
+        return self.joined([*first, operator("⋯"), last] if expr.elided else [*first, last])
+
+    def factor(self, factor: Expr) -> str:
+        if isinstance(factor, Terms):
+            return row(operator("("), self.doprint(factor), operator(")"))
+        return super().factor(factor)
+
+    def base(self, base: Expr) -> str:
+        return self.doprint(base) if isinstance(base, Quoted) else super().base(base)
+
+
+def mathml_number(value: Any) -> str:
+    """Return a number in MathML."""
+    mantissa, _, exponent = number_text(abs(value)).partition("e")
+    shown = f"<mn>{mantissa}</mn>"
+    if exponent:
+        power = f"<mn>{abs(int(exponent))}</mn>"
+        power = row(operator("-"), power) if exponent.startswith("-") else power
+        shown = row(shown, operator("×"), f"<msup><mn>10</mn>{power}</msup>")
+    return row(operator("-"), shown) if value < 0 else shown
+
+
+def mathml_element(expr: Indexed) -> str:
+    """Return an element of a tensor in MathML, its subscripts in brackets."""
+    inside = ",".join(map(str, expr.indices))
+    name = str(expr.base.label)
+    brackets = f"<mo stretchy='false'>[</mo><mn>{inside}</mn><mo stretchy='false'>]</mo>"
+    if "/d" in name:
+        above, below = name[1:].split("/d", 1)
+        return mathml_partial(identifier(above), row(identifier(below), brackets))
+    return row(identifier(name), brackets)
+
+
+# Writers
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One way of writing; `printer` makes the printer for a lookup and fixed numbers.
+
+    `times` stands between derivatives that are multiplied, `product` between numbers.
+    """
+
+    name: str
+    printer: Callable[[Lookup | None, Mapping[str, Any]], Any]
+    partial: Callable[[str, str], str]
+    number: Callable[[Any], str]
+    words: Callable[[str], str]
+    times: str
+    product: str
+    plus: str
+    arrow: str
+    brackets: tuple[str, str] = ("(", ")")
+    polish: Callable[[str], str] = str
+
+    def formula(self, expression: Basic, fixed: Mapping[str, Any] | None = None) -> str:
+        """Return an expression with names; those in `fixed` are numbers."""
+        with distribute(False):
+            shown = self.printer(None, fixed or {}).doprint(spelled(expression))
+        return self.polish(str(shown))
+
+    def numbers(
+        self, expression: Expr, lookup: Lookup, fixed: Mapping[str, Any] | None = None
+    ) -> str:
+        """Return an expression with numbers in the place of names."""
+        with distribute(False):
+            inner = numerical(spelled(expression), lookup)
+            return self.polish(str(self.printer(lookup, fixed or {}).doprint(inner)))
+
+    def quantity(self, quantity: Quantity) -> str:
+        """Return the name of a number or of a derivative."""
+        if isinstance(quantity, Words):
+            return self.words(quantity.words)
+        if isinstance(quantity, Partial):
+            return self.partial(self.formula(quantity.above), self.formula(quantity.below))
+        return self.formula(quantity)
+
+    def bracket(self, shown: str) -> str:
+        """Return what is shown in brackets."""
+        return shown.join(self.brackets)
+
+
+_SIGNS = {"*": "·", "Sum(": "Σ(", "...": "…", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←"}
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _polished(shown: str) -> str:
+    """Return text with the signs that a person would write."""
+    raised = re.sub(r"\*\*(\d+)", lambda power: power[1].translate(_RAISED), shown)
+    for old, new in _SIGNS.items():
+        raised = raised.replace(old, new)
+    return raised
+
+
+ASCII = Writer(
+    "text",
+    lambda lookup, fixed: _Text(lookup, fixed, False),
+    lambda above, below: f"d{above}/d{below}",
+    number_text,
+    str,
+    " * ",
+    "*",
+    " + ",
+    "<-",
+)
+UNICODE = Writer(
+    "unicode",
+    lambda lookup, fixed: _Text(lookup, fixed, True),
+    lambda above, below: f"∂{above}/∂{below}",
+    number_text,
+    _polished,
+    " · ",
+    "·",
+    " + ",
+    "←",
+    polish=_polished,
+)
+LATEX = Writer(
+    "latex",
+    _Latex,
+    lambda above, below: rf"\frac{{\partial {above}}}{{\partial {below}}}",
+    latex_number,
+    lambda words: rf"\text{{{latex_words(words)}}}",
+    r" \cdot ",
+    r" \cdot ",
+    " + ",
+    r"\leftarrow",
+    (r"\left(", r"\right)"),
+)
+MATHML = Writer(
+    "mathml",
+    _MathML,
+    mathml_partial,
+    mathml_number,
+    lambda words: f"<mtext>{escape(words)}</mtext>",
+    operator("⋅"),
+    operator("⋅"),
+    operator("+"),
+    "←",
+    (operator("("), operator(")")),
+)
