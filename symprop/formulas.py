@@ -11,7 +11,7 @@ import re
 
 import sympy
 from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Rational, Sum, Symbol
-from sympy.printing.latex import LatexPrinter
+from sympy.printing.latex import LatexPrinter as SympyLatexPrinter
 from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.str import StrPrinter
 
@@ -256,7 +256,7 @@ def _interval(condition: Basic) -> tuple[Expr, Expr, Expr] | None:
     return lower, high.lhs, upper
 
 
-class LatexPrinter(_Ordered, LatexPrinter):
+class LatexPrinter(_Ordered, SympyLatexPrinter):
     """LaTeX with subscripted indices, partial derivatives and sums without bounds."""
 
     def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
