@@ -4,7 +4,7 @@ Verdicts, the first that applies:
 
 - **open**: nothing is printed yet (an exercise);
 - **exact**: within half a unit of the last printed digit of the true value;
-- **truncated**: the digits of the true value, cut off (or the last digit one unit off);
+- **truncated**: within one unit: the digits of the true value cut off by hand, mostly;
 - **carried**: off, but what the document's own numbers, right to their digits, give:
   rounding carried along;
 - **follows**: what the document's own numbers give, a wrong one among them, or a wrong
@@ -23,9 +23,11 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
+from sympy import Symbol
+
 from symprop.errors import DescriptionError, NetworkError
 from symprop.formulas import text
-from symprop.network import Network
+from symprop.network import Equation, Network
 from symprop.optimizers import find
 from symprop.precise import DIGITS, MP
 from symprop.quantities import Printed, Quantity, elements
@@ -201,12 +203,23 @@ class _Entry:
 
     @property
     def interval(self) -> Interval:
-        """What a reader may have calculated with: what rounds to it, or the unrounded value."""
+        """What the author may have calculated with: what rounds to it, or the true value.
+
+        A number like 0.3775 = 0.05*0.15 + 0.1*0.20 + 0.35 is not rounded at all.
+        """
         value, half = _mpf(self.printed.value), _mpf(self.printed.unit) / 2
+        if abs(self.exact - value) <= _NOISE * half:
+            return Interval(value, value, value)
         low, high = value - half, value + half
         if self.verdict in ("exact", "truncated"):
             low, high = min(low, self.exact), max(high, self.exact)
         return Interval(value, low, high)
+
+    @property
+    def used(self) -> Interval:
+        """What the author calculated with, if that was either what is printed or the true value."""
+        value = _mpf(self.printed.value)
+        return Interval(value, min(value, self.exact), max(value, self.exact))
 
 
 class _Checker:
@@ -235,17 +248,15 @@ class _Checker:
         off = abs(exact - _mpf(printed.value)) / _mpf(printed.unit)
         if off <= 0.5 + _NOISE:
             return replace(item, verdict="exact")
-        if _meets(printed, exact, exact):
-            return replace(item, verdict="truncated", reason="its digits are cut off")
-        found = self._repeated(item, quantity, printed) or self._reckoned(item, quantity, printed)
-        if found is not None:
-            return found
         if off <= 1 + _NOISE:
-            right = shown(exact, printed.unit)
-            return replace(
-                item, verdict="truncated", reason=f"its last digit is one unit off {right}"
-            )
-        return self._wrong(item, quantity, printed, exact)
+            cut = _meets(printed, exact, exact)
+            reason = "" if cut else f"one unit off in the last digit: {shown(exact, printed.unit)}"
+            return replace(item, verdict="truncated", reason=reason)
+        return (
+            self._repeated(item, quantity, printed)
+            or self._reckoned(item, quantity, printed)
+            or replace(item, verdict="wrong", reason=f"right is {shown(exact, printed.unit)}")
+        )
 
     def _repeated(self, item: Checked, quantity: Quantity, printed: Printed) -> Checked | None:
         """Return the verdict on a number that was printed before, or is what was, rounded."""
@@ -259,32 +270,39 @@ class _Checker:
         return None
 
     def _reckoned(self, item: Checked, quantity: Quantity, printed: Printed) -> Checked | None:
-        """Return the verdict on a number that earlier ones give, None where they do not."""
-        sound, everything = self._printed(sound=True), self._printed(sound=False)
-        for verdict, entries in (("carried", sound), ("follows", everything)):
-            if verdict == "follows" and not any(e.tainted for e in entries.values()):
-                continue
-            intervals = {q: entry.interval for q, entry in entries.items()}
-            for result in reckon(self.example, quantity, intervals):
-                wrong = [q for q in result.operands if entries[q].tainted]
-                enough = wrong if verdict == "follows" else result.operands
-                if enough and _meets(printed, result.low, result.high):
-                    named = self._with_own(item, printed, result, entries)
-                    blame = tuple(_pair(entries[q]) for q in wrong) or named.operands
-                    kind = "the wrong " if wrong else "the document's "
-                    reason = f"{named.own} from {kind}{_listed(blame)}"
-                    return replace(named, verdict=verdict, reason=reason)
-        return None
+        """Return the verdict on a number that earlier ones enter, None where there are none.
 
-    def _wrong(self, item: Checked, quantity: Quantity, printed: Printed, exact: Any) -> Checked:
-        right = shown(exact, printed.unit)
-        wrong = replace(item, verdict="wrong", reason=f"right is {right}")
+        Where a wrong one enters, but the number does not follow from it, it may have been
+        computed without that slip: from the right value and the other printed numbers.
+        """
         entries = self._printed(sound=False)
         intervals = {q: entry.interval for q, entry in entries.items()}
-        for result in reckon(self.example, quantity, intervals):
-            if result.operands:
-                return self._with_own(wrong, printed, result, entries)
-        return wrong
+        results = [r for r in reckon(self.example, quantity, intervals) if r.operands]
+        for result in results:
+            if _meets(printed, result.low, result.high):
+                return self._given_by(item, printed, result, entries)
+        if any(entries[q].tainted for result in results for q in result.operands):
+            sound = self._printed(sound=True)
+            intervals = {q: entry.used for q, entry in sound.items()}
+            for result in reckon(self.example, quantity, intervals):
+                if result.operands and _meets(printed, result.low, result.high):
+                    return self._given_by(item, printed, result, sound)
+        if not results:
+            return None
+        named = self._with_own(item, printed, results[0], entries)
+        right = shown(self.example.exact(quantity), printed.unit)
+        return replace(named, verdict="wrong", reason=f"right is {right}")
+
+    def _given_by(
+        self, item: Checked, printed: Printed, result: Reckoned, entries: dict[Quantity, _Entry]
+    ) -> Checked:
+        """Return the verdict on a number that is what the printed numbers give."""
+        wrong = [q for q in result.operands if entries[q].tainted]
+        named = self._with_own(item, printed, result, entries)
+        blame = tuple(_pair(entries[q]) for q in wrong or result.operands)
+        kind = "the wrong" if wrong else "the document's"
+        reason = f"{named.own} from {kind} {_listed(blame)}"
+        return replace(named, verdict="follows" if wrong else "carried", reason=reason)
 
     def _with_own(
         self, item: Checked, printed: Printed, result: Reckoned, entries: dict[Quantity, _Entry]
@@ -344,7 +362,10 @@ def _formula(example: Example, quantity: Quantity) -> str:
         return text(example.equations[top])
     if example.is_given(quantity):
         return ""
-    return text(find(example.network.training.optimizer).equations[-1]).replace("theta", top)
+    update = find(example.network.training.optimizer).equations[-1].rhs
+    names = {"theta": top, "gradient": example.derivation.adjoint_name(top)}
+    renamed = {s: Symbol(names[s.name], real=True) for s in update.free_symbols if s.name in names}
+    return text(Equation(Symbol(top, real=True), update.xreplace(renamed)))
 
 
 def shown(value: Any, unit: Decimal) -> str:

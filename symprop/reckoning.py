@@ -26,7 +26,7 @@ from symprop.indices import accesses, summation
 from symprop.network import Equation, Network, Variable
 from symprop.optimizers import find
 from symprop.oracle import evaluate
-from symprop.precise import MP, arithmetic
+from symprop.precise import DIGITS, MP, arithmetic
 from symprop.quantities import Element, Quantity
 from symprop.worked import Worked, decimal, decimals, hyperparameters, work
 
@@ -38,6 +38,8 @@ Objects = NDArray[np.object_]
 _FORM = arithmetic("float64")
 _SPLIT = 64
 _NEAR = 3
+_NOISE = MP.mpf(10) ** (10 - DIGITS)
+"""Relative change of a result that is only rounding: it does not depend on that number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +397,7 @@ def _reckon(
         return pass_.formula(quantity, split), pass_.read
 
     (value, *_), read = at({q: [interval.value] for q, interval in printed.items()})
-    known = {q: printed[q] for q in sorted(read, key=lambda q: (q.after, str(q)))}
+    known = {q: interval for q, interval in printed.items() if q in read}
     if not known:
         return Reckoned(value, value, value, ())
     points = {q: [interval.value] * (1 + 2 * len(known)) for q, interval in known.items()}
@@ -407,7 +409,7 @@ def _reckon(
     used = []
     for number, (q, interval) in enumerate(known.items()):
         low, high = results[1 + 2 * number], results[2 + 2 * number]
-        if low != value or high != value:
+        if max(abs(low - value), abs(high - value)) > _NOISE * abs(value):
             used.append(q)
         rising = bool(low <= high)
         corners[q] = [interval.low, interval.high] if rising else [interval.high, interval.low]
