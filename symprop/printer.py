@@ -265,7 +265,7 @@ class Printer:
         if isinstance(node, sympy.And | sympy.Or):
             word, strength = ("and", _AND) if isinstance(node, sympy.And) else ("or", _OR)
             parts = sorted(node.args, key=lambda part: part.sort_key())
-            joined = f" {word} ".join(self._condition(p).within(strength + 1) for p in parts)
+            joined = f" {word} ".join(self._condition(part).within(_NOT) for part in parts)
             return _Text(joined, strength)
         if isinstance(node, sympy.core.relational.Relational):
             show = self._integer if self._is_integer(node) else self._branch
