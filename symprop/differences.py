@@ -1,4 +1,4 @@
-"""Gradients found without `differentiate`: central differences and plain `sympy.diff`.
+"""The formulas against gradients found without them: central differences and `sympy.diff`.
 
 Both start from the network's own equations, as the user wrote them: neither the
 stable rewriting nor the declared derivatives of functions are trusted.
@@ -7,6 +7,7 @@ stable rewriting nor the declared derivatives of functions are trusted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mpmath
@@ -17,13 +18,46 @@ from sympy import Expr, Symbol
 
 from symprop.functions import Elementwise
 from symprop.network import Equation, Network
-from symprop.oracle import evaluate
+from symprop.oracle import Evaluation, evaluate
+from symprop.points import Arrays, Derived, Point, integer_data, terms
 from symprop.precise import DIGITS, MP, Floats, Objects, Value, mpf_array
 
-__all__ = ["directional_derivatives", "symbolic_gradient"]
+__all__ = ["Agreement", "compare_formulas", "directional_derivatives", "symbolic_gradient"]
 
 STEP_DIGITS = 20
 """Central differences use steps of 1e-20: truncation and cancellation are both near 1e-40."""
+
+
+AGREEMENT = 1e-25
+"""How closely two exact gradients must agree, relative to the sum of |terms|: central
+differences at 60 digits are right to about 1e-38, which leaves room for large third derivatives."""
+
+MOST_TERMS = 5_000_000
+"""How many terms the central differences of one point may evaluate: then fewer directions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A gradient of the derivation compared with one found in another way, both exact."""
+
+    name: str
+    method: str
+    difference: float
+    got: float
+    expected: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the two agree."""
+        return self.difference <= AGREEMENT
+
+    def __str__(self) -> str:
+        """Return one sentence on the comparison."""
+        return (
+            f"derivation, gradient of {self.name}: the formula gives {self.got:.9g}, "
+            f"{self.method} {self.expected:.9g} (relative difference {self.difference:.1e}); "
+            "the formula itself is wrong"
+        )
 
 
 def directional_derivatives(
@@ -96,3 +130,57 @@ def _substituted(network: Network, operations: int) -> Expr | None:
             return None
         known_as[equation.lhs] = rhs.xreplace(known_as)
     return known_as[network.equations[-1].lhs]
+
+
+def compare_formulas(
+    derivation: Derived, point: Point, values: Evaluation, random: np.random.Generator
+) -> list[Agreement]:
+    """Compare the adjoint equations at the first sample with derivatives found otherwise.
+
+    Each parameter, and each input that holds numbers, is moved as a whole in a random
+    direction, and two of its elements are moved alone; all together where there
+    are very many.
+    """
+    network = derivation.network
+    sample = {**point.parameters, **{name: a[0] for name, a in point.data.items()}}
+    whole = integer_data(network)
+    names = [v.name for v in (*network.parameters, *network.inputs) if v.name not in whole]
+    exact = {n: values.values[derivation.adjoint_name(n)].exact[0] for n in names}
+    budget = MOST_TERMS // (2 * terms(network.equations))
+    moves = _moves({name: sample[name] for name in names}, random, budget)
+    numeric = directional_derivatives(network.equations, sample, [move for _, move in moves])
+    scale = float(np.abs(values.values[derivation.forward[-1].name].approximate).flat[0])
+    found = []
+    for (label, move), expected in zip(moves, numeric, strict=True):
+        parts = np.concatenate([np.ravel(exact[n] * mpf_array(v)) for n, v in move.items()])
+        sizes = float(np.sum(np.abs(parts.astype(np.float64)))) + scale
+        found.append(_agree(label, "central differences", np.sum(parts), expected, sizes))
+    scalars = {name: float(value) for name, value in sample.items() if np.ndim(value) == 0}
+    for name, expected in (symbolic_gradient(network, scalars) or {}).items():
+        got = np.ravel(exact[name])[0]
+        found.append(_agree(name, "sympy.diff", got, expected, abs(float(got)) + scale))
+    return found
+
+
+def _agree(name: str, method: str, got: Any, expected: Any, sizes: float) -> Agreement:
+    distance = float(abs(got - expected))
+    difference = 0.0 if distance == 0 else distance / sizes if sizes else np.inf
+    return Agreement(name, method, difference, float(got), float(expected))
+
+
+def _moves(arrays: Arrays, random: np.random.Generator, budget: int) -> list[tuple[str, Arrays]]:
+    """Return directions with what they are called: whole tensors, then two elements of each.
+
+    Where that is more than `budget`: whole tensors, or all of them in one direction.
+    """
+    whole = {name: random.normal(size=np.shape(array)) for name, array in arrays.items()}
+    if len(whole) > budget:
+        return [("everything", whole)]
+    found: list[tuple[str, Arrays]] = [(name, {name: move}) for name, move in whole.items()]
+    for name, array in arrays.items():
+        for place in {int(p) for p in random.integers(0, np.size(array), 2)} if array.ndim else ():
+            single = np.zeros(array.shape)
+            single.flat[place] = 1.0
+            at = ", ".join(map(str, np.unravel_index(place, array.shape)))
+            found.append((f"{name}[{at}]", {name: single}))
+    return found if len(found) <= budget else found[: len(whole)]

@@ -12,20 +12,20 @@ redrawn, as far as this helps, where rounding alone decides on which side of a k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sympy import Indexed
+from sympy import Idx, Indexed, preorder_traversal
 
-from symprop.indices import accesses
+from symprop.indices import accesses, bound_indices, free_indices, size
 from symprop.network import Equation, Network, Variable
 from symprop.oracle import Evaluation, evaluate, known
 from symprop.precise import Bools, Value, arithmetic
 
-__all__ = ["KINDS", "Derived", "Point", "draw", "integer_data", "mathematics"]
+__all__ = ["KINDS", "Derived", "Point", "draw", "integer_data", "kinds", "mathematics", "terms"]
 
 KINDS = ("moderate", "moderate", "small", "large", "extreme", "zero")
 """The points of a verification, unless others are asked for."""
@@ -118,6 +118,23 @@ def _shapes(derivation: Derived) -> dict[str, tuple[int, ...]]:
     defined = [Variable(equation.name, equation.indices) for equation in derivation.forward]
     variables = (*derivation.network.variables, *defined)
     return {derivation.adjoint_name(variable.name): variable.shape for variable in variables}
+
+
+def terms(equations: Iterable[Equation]) -> int:
+    """Return about how many products one sample takes: the sizes of all loops, added up.
+
+    >>> i, j = Idx("i", 64), Idx("j", 32)
+    >>> from sympy import IndexedBase, Sum
+    >>> W, x, y = map(IndexedBase, "Wxy")
+    >>> terms([Equation(y[j], Sum(W[i, j] * x[i], (i, 0, 63)))])
+    2080
+    """
+    nests = []
+    for equation in equations:
+        nodes = [n for n in preorder_traversal(equation.rhs) if bound_indices(n)]
+        looped = equation.lhs.atoms(Idx).union(free_indices(equation.rhs))
+        nests += [looped, *(node.atoms(Idx) for node in nodes)]
+    return sum(int(np.prod([size(index) for index in nest])) for nest in nests)
 
 
 def draw(

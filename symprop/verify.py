@@ -20,51 +20,20 @@ from typing import Any, cast
 import numpy as np
 
 from symprop.comparison import Row, call, compare, merge, parameters_of
-from symprop.differences import directional_derivatives, symbolic_gradient
+from symprop.differences import Agreement, compare_formulas
 from symprop.errors import VerificationError
 from symprop.network import Network
 from symprop.optimizers import Optimizer, find
 from symprop.options import Dtype
 from symprop.oracle import Evaluation
-from symprop.points import KINDS, Arrays, Derived, Point, draw, integer_data, kinds
-from symprop.precise import Value, arithmetic, mpf_array
+from symprop.points import KINDS, Derived, Point, draw, kinds, terms
+from symprop.precise import Value, arithmetic
 from symprop.replay import replay, replay_long
 
 __all__ = ["Agreement", "Report", "check", "verify", "verify_training"]
 
-AGREEMENT = 1e-25
-"""How closely two exact gradients must agree, relative to the sum of |terms|: central
-differences at 60 digits are right to about 1e-38, which leaves room for large third derivatives."""
-
 LONG = 2053
 """Samples of a long batch: a prime beyond two blocks of the kernels, so that the last is cut."""
-
-_FEW = 20_000
-"""Up to so many parameters each one is differentiated in a direction of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """A gradient of the derivation compared with one found in another way, both exact."""
-
-    name: str
-    method: str
-    difference: float
-    got: float
-    expected: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the two agree."""
-        return self.difference <= AGREEMENT
-
-    def __str__(self) -> str:
-        """Return one sentence on the comparison."""
-        return (
-            f"derivation, gradient of {self.name}: the formula gives {self.got:.9g}, "
-            f"{self.method} {self.expected:.9g} (relative difference {self.difference:.1e}); "
-            "the formula itself is wrong"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +113,10 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"formulas against {method}: {count} derivatives, they agree to {worst:.1e}"
     left = sum(row.unchecked for row in report.rows)
     if left:
-        yield f"{left} elements lie beyond what {report.dtype} can compute and were left out"
+        yield (
+            f"{left} comparisons were left out: an intermediate value leaves the range of "
+            f"{report.dtype}, or rounding alone decides the result"
+        )
     if report.skipped:
         yield f"no finite value at: {', '.join(report.skipped)}"
     yield from (f"WRONG: {failure}" for failure in report.failures)
@@ -164,9 +136,9 @@ def verify(
     *,
     dtype: str = "float64",
     optimizer: str | Optimizer | None = None,
-    samples: int = 3,
-    points: Sequence[str] = KINDS,
-    steps: int = 10,
+    samples: int | None = None,
+    points: Sequence[str] | None = None,
+    steps: int | None = None,
     seed: int = 0,
     module: Any = None,
     derivation: Derived | None = None,
@@ -176,9 +148,10 @@ def verify(
     `module` is what is verified: a `CompiledModule` or a generated module, then with
     the `optimizer` it was generated for; compiled here unless given. `points` are
     kinds of points (see `points`), each a batch of `samples`; `steps` training steps
-    are replayed if the module has a `train`. `dtype` counts only for a module that does
-    not state its own. Raises `VerificationError` where a
-    kernel fails to run; what is merely wrong stands in the report.
+    are replayed if the module has a `train`. Unless given, these are six points of three
+    samples and ten steps, fewer for large networks (see `effort`). `dtype` counts only for
+    a module that does not state its own. Raises `VerificationError` where a kernel fails
+    to run; what is merely wrong stands in the report.
     """
     rule = find(optimizer or network.training.optimizer)
     if module is None:
@@ -187,14 +160,40 @@ def verify(
         module = compile_network(network, dtype=cast(Dtype, dtype), optimizer=rule)
     _check_origin(network, module)
     derived = derivation or _derivation(network, module)
-    dtype = getattr(module, "DTYPE", dtype)
-    run = _Verification(derived, module, dtype, samples, np.random.default_rng(seed))
-    run.visit(points)
-    if steps and run.base is not None and hasattr(module, "train"):
-        rule = module.options.optimizer if hasattr(module, "options") else rule
-        run.rows += replay(derived, module, rule, run.base, steps)
-        run.rows += replay_long(derived, module, rule, run.base, LONG)
+    usual = effort(derived)
+    run = _Verification(
+        derived,
+        module,
+        getattr(module, "DTYPE", dtype),
+        usual.samples if samples is None else samples,
+        np.random.default_rng(seed),
+    )
+    run.visit(usual.points if points is None else points)
+    rule = module.options.optimizer if hasattr(module, "options") else rule
+    run.train(rule, usual.steps if steps is None else steps)
     return run.report()
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is verified: points, samples at each, training steps."""
+
+    points: tuple[str, ...]
+    samples: int
+    steps: int
+
+
+def effort(derivation: Derived) -> Effort:
+    """Return what keeps the verification within about half a minute.
+
+    The oracle does about a million multiplications and additions in a second; the
+    equations of a large network have some millions for each sample.
+    """
+    work = terms((*derivation.forward, *derivation.backward))
+    steps = max(1, min(10, 3_000_000 // work))
+    if work <= 500_000:
+        return Effort(KINDS, 3, steps)
+    return Effort(("moderate", "extreme"), 2, steps)
 
 
 def _check_origin(network: Network, module: Any) -> None:
@@ -254,6 +253,16 @@ class _Verification:
             if kind == "moderate":
                 self.base = self.base or point
                 self.agreements += compare_formulas(self.derivation, point, values, self.random)
+
+    def train(self, rule: Optimizer, steps: int) -> None:
+        """Compare training steps from the first moderate point."""
+        if not steps or not hasattr(self.module, "train"):
+            return
+        if self.base is None:
+            self.skipped.append("training")
+            return
+        self.rows += replay(self.derivation, self.module, rule, self.base, steps)
+        self.rows += replay_long(self.derivation, self.module, rule, self.base, LONG)
 
     def report(self) -> Report:
         """Return what was found; raise `VerificationError` where no point could be used."""
@@ -355,59 +364,6 @@ def _named_outputs(network: Network, outputs: Any) -> dict[str, Any]:
 
 def _whole(value: Value, samples: int) -> Value:
     return value.map(lambda a: np.broadcast_to(a, (samples, *a.shape[1:])))
-
-
-# Formulas against differences
-
-
-def compare_formulas(
-    derivation: Derived, point: Point, values: Evaluation, random: np.random.Generator
-) -> list[Agreement]:
-    """Compare the adjoint equations at the first sample with derivatives found otherwise.
-
-    Each parameter, and each input that holds numbers, is moved as a whole in a random
-    direction, and two of its elements are moved alone; all together where there
-    are very many.
-    """
-    network = derivation.network
-    sample = {**point.parameters, **{name: a[0] for name, a in point.data.items()}}
-    whole = integer_data(network)
-    names = [v.name for v in (*network.parameters, *network.inputs) if v.name not in whole]
-    exact = {n: values.values[derivation.adjoint_name(n)].exact[0] for n in names}
-    moves = _moves({name: sample[name] for name in names}, random)
-    numeric = directional_derivatives(network.equations, sample, [move for _, move in moves])
-    scale = float(np.abs(values.values[derivation.forward[-1].name].approximate).flat[0])
-    found = []
-    for (label, move), expected in zip(moves, numeric, strict=True):
-        terms = np.concatenate([np.ravel(exact[n] * mpf_array(v)) for n, v in move.items()])
-        sizes = float(np.sum(np.abs(terms.astype(np.float64)))) + scale
-        found.append(_agree(label, "central differences", np.sum(terms), expected, sizes))
-    scalars = {name: float(value) for name, value in sample.items() if np.ndim(value) == 0}
-    for name, expected in (symbolic_gradient(network, scalars) or {}).items():
-        got = np.ravel(exact[name])[0]
-        found.append(_agree(name, "sympy.diff", got, expected, abs(float(got)) + scale))
-    return found
-
-
-def _agree(name: str, method: str, got: Any, expected: Any, sizes: float) -> Agreement:
-    distance = float(abs(got - expected))
-    difference = 0.0 if distance == 0 else distance / sizes if sizes else np.inf
-    return Agreement(name, method, difference, float(got), float(expected))
-
-
-def _moves(arrays: Arrays, random: np.random.Generator) -> list[tuple[str, Arrays]]:
-    """Return directions with what they are called: whole tensors, and two elements of each."""
-    whole = {name: random.normal(size=np.shape(array)) for name, array in arrays.items()}
-    if sum(np.size(array) for array in arrays.values()) > _FEW:
-        return [("everything", whole)]
-    found: list[tuple[str, Arrays]] = [(name, {name: move}) for name, move in whole.items()]
-    for name, array in arrays.items():
-        for place in {int(p) for p in random.integers(0, np.size(array), 2)} if array.ndim else ():
-            single = np.zeros(array.shape)
-            single.flat[place] = 1.0
-            at = ", ".join(map(str, np.unravel_index(place, array.shape)))
-            found.append((f"{name}[{at}]", {name: single}))
-    return found
 
 
 def verify_training(

@@ -349,7 +349,7 @@ def test_a_naive_form_is_left_out_where_the_dtype_cannot_compute_it() -> None:
     report = verify(net, module=Simulated(derivation), derivation=derivation, steps=0)
     assert report.ok
     assert sum(row.unchecked for row in report.rows) > 0
-    assert "lie beyond what float64 can compute" in str(report)
+    assert "comparisons were left out" in str(report)
 
 
 def test_kinks_are_redrawn_or_allowed_for() -> None:
@@ -418,15 +418,15 @@ SOURCE_MUTATIONS: dict[str, tuple[str, str, str]] = {
     "a transposed gradient": (r"g_W1\[i, j\] \+=", "g_W1[j, i] +=", "gradient"),
     "a missing square": (r"1 - h\[j\] \* h\[j\]", "1 - h[j]", "gradient"),
     "a missing mean of the loss": (r"return total / n\n", "return total\n", "loss"),
-    "a missing mean of the gradient": (r"gradient /= real\(n\)", "pass", "gradient"),
-    "a forgotten block": (r"gradient \+= part", "gradient = part", "gradient"),
+    "a missing mean of the gradient": (r"real\(1\.0 / n\)", "real(1.0)", "gradient"),
+    "a forgotten block": (r"_add\(gradient, part\)", "pass", "gradient"),
     "an unstable softmax": (
         r"max_z = maximum\(max_z, z\[k\]\)",
         "max_z = 0.0",
         r"forward fails \(extreme",
     ),
     "ascent": (r"theta\[element\] -=", "theta[element] +=", "training"),
-    "no bias correction": (r"1 - beta1 \*\* iteration", "1", "training"),
+    "no bias correction": (r"1 - beta1\s*\*\*\s*iteration", "1", "training"),
     "a sum in place of a mean": (r"real\(1\.0 / size\)", "real(1.0)", "training"),
 }
 
