@@ -1,4 +1,4 @@
-"""The ``symprop`` command: list, show, generate, verify and train networks.
+"""The ``symprop`` command: list, show, generate, verify, train and check networks.
 
 Results go to standard output, messages to standard error. Exit status: 0 success,
 1 the work failed (kernels that do not verify, a loss that diverges), 2 wrong usage or
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from symprop import __version__
-from symprop.errors import DescriptionError, SympropError
+from symprop.errors import DescriptionError, OutputError, SympropError
 
 if TYPE_CHECKING:
     from symprop.network import Network
@@ -242,6 +242,51 @@ def train(net: str, as_json: bool, **options: Any) -> None:
         click.echo(_training_text(report))
     if getattr(result, "interrupted", False):
         raise KeyboardInterrupt
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@json_option
+def check(net: str, as_json: bool) -> None:
+    """Check every number that the worked example of NET prints, and name the first wrong one.
+
+    The numbers are the [[claims]] of the description. Exit status 1 if one is wrong.
+    """
+    from symprop.claims import check as check_claims
+
+    report = check_claims(_network(net)[0])
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        click.echo(report)
+    sys.exit(0 if report.ok else 1)
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@click.option("--seed", type=int, default=0, show_default=True, help="Which exercise.")
+@click.option("--answers", is_flag=True, help="Print the answers to it.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write to this file, which must not exist yet.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+def exercise(net: str, seed: int, answers: bool, output: Path | None, force: bool) -> None:
+    """Print NET with fresh numbers as an exercise to fill in; `symprop check FILE` marks it."""
+    from symprop.exercise import sheet
+
+    text = sheet(_network(net)[0], seed, answers)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise OutputError(f"{output}: exists already; give another name, or --force") from None
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from None
+    click.echo(output)
 
 
 def _training_text(report: Mapping[str, Any]) -> str:
