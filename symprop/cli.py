@@ -20,7 +20,10 @@ from symprop import __version__
 from symprop.errors import DescriptionError, OutputError, SympropError
 
 if TYPE_CHECKING:
+    from symprop.derivation import Derivation
     from symprop.network import Network
+    from symprop.pages import Page
+    from symprop.worked import Worked
 
 __all__ = ["main"]
 
@@ -120,25 +123,97 @@ def list_networks(as_json: bool) -> None:
 
 @cli.command(epilog=NET_HELP)
 @net_argument
-@click.option("--wrt", metavar="NAME", help="Only the derivative by this variable, with its chain.")
-@click.option("--expand", is_flag=True, help="Gradients in inputs, targets and parameters only.")
 @click.option(
-    "--format", "style", type=click.Choice(["text", "latex", "json"]), default="text",
+    "--wrt", metavar="NAME",
+    help='Only the derivative by this variable, or by one element as in "W1[0,1]".',
+)  # fmt: skip
+@click.option("--expand", is_flag=True, help="Gradients in inputs, targets and parameters only.")
+@click.option("--steps", is_flag=True, help="The chain rule factor by factor, then the update.")
+@click.option("--forward", is_flag=True, help="The forward pass.")
+@click.option("--numbers", is_flag=True, help="With the numbers of a sample put in.")
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Which sample of the data --numbers takes.",
+)  # fmt: skip
+@click.option(
+    "--iteration", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Which iteration --numbers shows: 2 is after one update.",
+)  # fmt: skip
+@click.option(
+    "--format", "style", type=click.Choice(["text", "latex", "json", "html"]), default="text",
     show_default=True, help="How to print.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def show(net: str, wrt: str | None, expand: bool, style: str, as_json: bool) -> None:
+def show(
+    net: str, wrt: str | None, expand: bool, style: str, as_json: bool, **options: Any
+) -> None:
     """Print the equations of NET and the formula of every gradient."""
     from symprop import show as pages
     from symprop.derivation import differentiate
 
-    derivation = differentiate(_network(net)[0])
-    if as_json or style == "json":
+    _check_show(wrt, expand, options)
+    network, folder = _network(net)
+    derivation = differentiate(network)
+    style = "json" if as_json else style
+    if options["steps"] or options["forward"]:
+        worked = _worked(derivation, folder, options) if options["numbers"] else None
+        page = pages.explanation(derivation, wrt, worked, forward=options["forward"])
+        _print_page(page, style)
+    elif style == "html":
+        click.echo(pages.formula_page(derivation, wrt, expand).html())
+    elif style == "json":
         _print_json(pages.as_data(derivation, wrt, expand))
     elif style == "latex":
         click.echo(pages.latex_page(derivation, wrt, expand))
     else:
         click.echo(pages.text_page(derivation, wrt, expand))
+
+
+def _check_show(wrt: str | None, expand: bool, options: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for options of `show` that do not go together."""
+    if options["steps"] and wrt is None:
+        raise click.UsageError("--steps needs --wrt NAME: the steps lead to one variable")
+    if options["numbers"] and not (options["steps"] or options["forward"]):
+        raise click.UsageError("--numbers goes with --steps or --forward")
+    if expand and (options["steps"] or options["forward"]):
+        raise click.UsageError("--expand shows one formula, --steps and --forward show many")
+    if wrt and not options["steps"] and (options["forward"] or "[" in wrt):
+        raise click.UsageError(f"--wrt {wrt}: add --steps")
+
+
+def _worked(derivation: Derivation, folder: Path, options: Mapping[str, Any]) -> Worked:
+    """Work the sample and the iteration that the options ask for."""
+    from symprop.worked import work
+
+    data = _data(derivation.network, folder, None)
+    if options["sample"] >= _samples(data):
+        raise click.UsageError(
+            f"--sample {options['sample']}: the data has the samples 0 to {_samples(data) - 1}"
+        )
+    sample = {name: array[options["sample"]] for name, array in data.items()}
+    worked = work(derivation, sample=sample)
+    for _ in range(options["iteration"] - 1):
+        worked = worked.after_step()
+    return worked
+
+
+def _print_page(page: Page, style: str) -> None:
+    """Print a page, as text in Unicode where the output can take it."""
+    if style == "json":
+        _print_json(page.as_dict())
+    elif style in ("latex", "html"):
+        click.echo(page.latex() if style == "latex" else page.html())
+    else:
+        click.echo(page.text(unicode=_unicode()))
+
+
+def _unicode() -> bool:
+    """Tell whether standard output can show the signs of mathematics."""
+    try:
+        "∂Σ←·²…≤".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 @cli.command(epilog=NET_HELP)

@@ -62,14 +62,15 @@ def latex(formula: Equation | Basic) -> str:
 def ordered_terms(node: Add) -> list[Expr]:
     """Return the terms of a sum as a person writes them.
 
-    Sums first, then the rest; a bare number first in ``1 - h**2`` and last in
-    ``x + 1``; negative terms after positive ones.
+    Sums first, then the rest; a bare number first in ``1 - h**2`` and ``1 + exp(-z)``, last
+    in ``x + 1``; negative terms after positive ones.
     """
     terms = list(Add(*node.args, evaluate=False).args)
     lone = [term for term in terms if term.is_number]
     others = [term for term in terms if not term.is_number]
     others.sort(key=_term_rank)
-    leads = bool(lone) and all(_is_negative(term) for term in others) and not _is_negative(lone[0])
+    following = all(_is_negative(term) or isinstance(term, sympy.exp) for term in others)
+    leads = bool(lone) and following and not _is_negative(lone[0])
     return [*lone, *others] if leads else [*others, *lone]
 
 
@@ -105,7 +106,7 @@ def _factor_rank(factor: Expr, local: bool) -> tuple[int, int]:
     if isinstance(factor, Indexed | Symbol):
         rank = len(factor.indices) if isinstance(factor, Indexed) else 0
         return ((1 if local else 3) if _is_adjoint(factor) else 2, -rank)
-    return (5 if factor.has(Sum, Piecewise) else 4, 0)
+    return (5 if factor.has(Sum, Piecewise) else 4, int(isinstance(factor, Add)))
 
 
 def _is_negative(term: Expr) -> bool:

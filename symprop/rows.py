@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sympy import Expr, Indexed, Symbol
 
-from symprop.writing import LATEX, MATHML, Lookup, Quantity, Writer, latex_words
+from symprop.writing import ASCII, LATEX, MATHML, Lookup, Quantity, Writer, latex_words
 
 __all__ = ["Chain", "Line", "Parts", "Product", "Remark", "Row", "Section", "Total"]
 
@@ -81,7 +81,9 @@ class Line:
         """Return name, formula, numbers and value."""
         cells = [writer.formula(self.expression, self.fixed)]
         value = ""
-        if self.lookup is not None:
+        if self.lookup is not None and self.expression == self.quantity:
+            cells = [writer.number(self.value)]
+        elif self.lookup is not None:
             value = writer.number(self.value)
             cells += [] if self.trivial else [self.substituted(writer) or ""]
             value = "" if value == cells[-1] else value
@@ -317,3 +319,14 @@ def line_data(line: Line, writer: Writer) -> dict[str, Any]:
         "substituted": line.substituted(writer),
         "value": None if line.value is None else float(line.value),
     }
+
+
+def section_data(sections: Iterable[Section]) -> list[dict[str, Any]]:
+    """Return the lines of sections for JSON."""
+    return [
+        {
+            "title": section.title,
+            "lines": [line_data(row, ASCII) for row in section.rows if isinstance(row, Line)],
+        }
+        for section in sections
+    ]

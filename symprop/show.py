@@ -15,13 +15,17 @@ from symprop.derivation import Derivation
 from symprop.formulas import latex, text
 from symprop.indices import accesses, index_name, size
 from symprop.network import Equation, Network, Variable
+from symprop.pages import Page
+from symprop.rows import Line, Section, section_data
+from symprop.steps import forward_sections, steps
+from symprop.worked import Worked
 
-__all__ = ["as_data", "latex_page", "text_page"]
+__all__ = ["as_data", "explanation", "formula_page", "latex_page", "text_page"]
 
-Section = tuple[str, tuple[Equation, ...]]
+Headed = tuple[str, tuple[Equation, ...]]
 
 
-def sections(derivation: Derivation, wrt: str | None = None) -> tuple[Section, ...]:
+def sections(derivation: Derivation, wrt: str | None = None) -> tuple[Headed, ...]:
     """Return the headed lists of equations of a page.
 
     All equations, the adjoints of all values, the gradients of all parameters; with
@@ -60,7 +64,7 @@ def closed_form(derivation: Derivation, name: str) -> Equation:
     return Equation(derivation.adjoint(name).lhs, derivation.closed_form(name))
 
 
-def page(derivation: Derivation, wrt: str | None, expand: bool) -> tuple[Section, ...]:
+def page(derivation: Derivation, wrt: str | None, expand: bool) -> tuple[Headed, ...]:
     """Return the sections of a page, with the gradients expanded where asked for."""
     if not expand:
         return sections(derivation, wrt)
@@ -180,6 +184,38 @@ def as_data(derivation: Derivation, wrt: str | None = None, expand: bool = False
             for rewrite in derivation.rewrites
         ],
     }
+
+
+def explanation(
+    derivation: Derivation,
+    wrt: str | None = None,
+    worked: Worked | None = None,
+    *,
+    forward: bool = False,
+) -> Page:
+    """Return the page of the steps from the loss to `wrt`, with numbers where `worked`.
+
+    With `forward` the whole forward pass comes first; without `wrt` it is the page.
+    """
+    whole = forward_sections(derivation, worked) if forward else ()
+    name = derivation.network.name
+    data: dict[str, Any] = {"network": name}
+    if forward:
+        data["forward"] = section_data(whole)
+    if wrt is None:
+        return Page(f"{name}: the forward pass", whole, data)
+    done = steps(derivation, wrt, worked)
+    return Page(done.title, (*whole, *done.sections(not forward)), data | done.as_dict())
+
+
+def formula_page(derivation: Derivation, wrt: str | None = None, expand: bool = False) -> Page:
+    """Return what `text_page` shows as a page that can be written as HTML."""
+    shown = tuple(
+        Section(title, tuple(Line(equation.lhs, equation.rhs) for equation in equations))
+        for title, equations in page(derivation, wrt, expand)
+    )
+    title = derivation.network.name if wrt is None else f"{derivation.network.name}: {wrt}"
+    return Page(title, shown, as_data(derivation, wrt, expand))
 
 
 def _formula(equation: Equation) -> dict[str, str]:

@@ -20,7 +20,7 @@ from sympy.core.parameters import distribute
 from symprop.derivation import Derivation
 from symprop.errors import OptionError
 from symprop.functions import ELEMENTWISE, Normalisation, Reduction
-from symprop.indices import accesses, free_indices, size, substitute
+from symprop.indices import accesses, size, substitute
 from symprop.network import Equation, Parameter, Variable
 from symprop.optimizers import find
 from symprop.paths import Edge, Graph, Node, leaf, named
@@ -99,6 +99,12 @@ class Steps:
     forward: tuple[Section, ...] = field(default=(), repr=False)
     node: Node | None = None
 
+    @property
+    def title(self) -> str:
+        """What the steps are about, in words."""
+        network, loss = self.derivation.network.name, self.derivation.loss_name
+        return f"{network}: the derivative of {loss} by {self.target}"
+
     def sections(self, forward: bool = True) -> tuple[Section, ...]:
         """Return the steps as rows under titles, after the values of the forward pass."""
         return (*(self.forward if forward else ()), *_sections(self))
@@ -110,7 +116,7 @@ class Steps:
 
     def latex(self) -> str:
         """Return the steps as a LaTeX document that compiles as it stands."""
-        return latex_document(_title(self), self.sections())
+        return latex_document(self.title, self.sections())
 
     def html(self) -> str:
         """Return the steps as a fragment of HTML, formulas in MathML."""
@@ -155,7 +161,7 @@ def steps(
         for number, edges in enumerate(graph.ways(node, limit), start=1)
     )
     heads = [path.factors[0] for path in paths if isinstance(path.factors[0].quantity, Basic)]
-    heads = [head for head in heads if path_starts_at_adjoint(derivation, head)]
+    heads = [head for head in heads if _sums_ways(derivation, head)]
     given = _given(derivation, heads, lookup)
     return Steps(
         derivation,
@@ -241,7 +247,7 @@ def _loss_partial(derivation: Derivation, edge: Edge) -> Symbol | Indexed:
     return leaf((derivation.adjoint_name(edge.below[0]), edge.below[1]))
 
 
-def path_starts_at_adjoint(derivation: Derivation, head: Line) -> bool:
+def _sums_ways(derivation: Derivation, head: Line) -> bool:
     """Tell whether a chain's first factor is an adjoint that sums several ways."""
     return bool(_adjoints(head.expression))
 
@@ -258,14 +264,7 @@ def _adjoint_line(derivation: Derivation, node: Node, lookup: Lookup | None) -> 
 
 def _adjoints(expression: Expr) -> list[Node]:
     """Return the adjoint elements read in `expression`; those that a short enough sum reads."""
-    with distribute(False):
-        shown = spelled(expression, _ELEMENTS)
-    found = []
-    for access in accesses(shown):
-        if "/d" in named(access) and not free_indices(access):
-            element = tuple(map(int, access.indices)) if isinstance(access, Indexed) else ()
-            found.append((named(access), element))
-    return found
+    return [node for node in _reads(expression) if "/d" in node[0]]
 
 
 def _given(
@@ -344,29 +343,23 @@ def forward_sections(derivation: Derivation, worked: Worked | None = None) -> tu
         rows = tuple(Line(equation.lhs, equation.rhs) for equation in derivation.forward)
         return (Section("Forward pass", rows), *function_sections(derivation))
     lookup = Lookup(worked.arrays)
-    names = {equation.name for equation in derivation.forward}
     return (
-        *_data_sections(derivation, lookup, None),
-        Section("Forward pass", tuple(_forward_rows(derivation, lookup, names, {}))),
+        *_data_sections(derivation, lookup),
+        Section("Forward pass", tuple(_forward_rows(derivation, lookup, None))),
         *function_sections(derivation),
     )
 
 
-def _data_sections(
-    derivation: Derivation, lookup: Lookup, used: set[str] | None
-) -> Iterator[Section]:
+def _data_sections(derivation: Derivation, lookup: Lookup) -> Iterator[Section]:
     network = derivation.network
     groups: tuple[tuple[str, tuple[Variable, ...]], ...] = (
         ("The sample", (*network.inputs, *network.targets)),
         ("Parameters", network.parameters),
     )
     for title, variables in groups:
-        rows: list[Row] = []
-        for variable in variables:
-            if used is None or variable.name in used:
-                rows += _values(variable, lookup)
+        rows = tuple(row for variable in variables for row in _values(variable, lookup))
         if rows:
-            yield Section(title, tuple(rows))
+            yield Section(title, rows)
 
 
 def _values(variable: Variable, lookup: Lookup) -> Iterator[Row]:
@@ -386,23 +379,36 @@ def _elements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return found
 
 
-def _forward_rows(
-    derivation: Derivation,
-    lookup: Lookup,
-    names: set[str],
-    used: dict[str, set[tuple[int, ...]]],
-) -> Iterator[Row]:
-    for equation in derivation.forward:
-        if equation.name not in names:
-            continue
+def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None) -> Iterator[Row]:
+    """Yield the equations with numbers: of all values, or only of those behind `used`."""
+    reached = set(used or ())
+    found: list[list[Row]] = []
+    for equation in reversed(derivation.forward):
         elements = _elements(tuple(map(size, equation.indices)))
-        shown = elements
+        wanted = sorted(element for name, element in reached if name == equation.name)
+        if used is not None and not wanted:
+            continue
+        rows: list[Row] = []
         if len(elements) > _ELEMENTS:
-            wanted = sorted(used.get(equation.name, ()))[:_ELEMENTS]
-            shown = wanted or [elements[0], elements[1], elements[-1]]
-            yield Line(equation.lhs, equation.rhs)
-        for element in shown:
-            yield _forward_line(equation, element, lookup)
+            rows.append(Line(equation.lhs, equation.rhs))
+            elements = wanted[:_ELEMENTS] or [elements[0], elements[1], elements[-1]]
+        elif used is not None:
+            elements = wanted
+        lines = [_forward_line(equation, element, lookup) for element in elements]
+        reached.update(read for line in lines for read in _reads(line.expression))
+        found.append([*rows, *lines])
+    return (row for rows in reversed(found) for row in rows)
+
+
+def _reads(expression: Expr) -> Iterator[Node]:
+    """Yield the elements that an expression reads; of a long sum only those that are shown."""
+    with distribute(False):
+        shown = spelled(expression, _ELEMENTS)
+    for access in accesses(shown):
+        if isinstance(access, Symbol):
+            yield str(access), ()
+        elif all(subscript.is_Integer for subscript in access.indices):
+            yield named(access), tuple(map(int, access.indices))
 
 
 def _forward_line(equation: Equation, element: tuple[int, ...], lookup: Lookup) -> Line:
@@ -418,28 +424,11 @@ def _needed(
     """Return the part of the forward pass that gives the values in `lines`."""
     if lookup is None:
         return ()
-    used: dict[str, set[tuple[int, ...]]] = {}
-    for line in lines:
-        with distribute(False):
-            shown = spelled(line.expression, _ELEMENTS)
-        for access in accesses(shown):
-            if free_indices(access) or any(map(accesses, getattr(access, "indices", ()))):
-                continue
-            element = tuple(map(int, access.indices)) if isinstance(access, Indexed) else ()
-            used.setdefault(named(access), set()).add(element)
-    names = _ancestors(derivation, set(used))
-    rows = tuple(_forward_rows(derivation, lookup, names, used))
+    used = {read for line in lines for read in _reads(line.expression)}
+    rows = tuple(_forward_rows(derivation, lookup, used))
+    names = {named(row.quantity) for row in rows if isinstance(row, Line)}
     title = "Forward pass, as far as it is needed"
     return (Section(title, rows), *function_sections(derivation, names)) if rows else ()
-
-
-def _ancestors(derivation: Derivation, names: set[str]) -> set[str]:
-    """Return `names` with all that they are computed from."""
-    found = set(names)
-    for equation in reversed(derivation.forward):
-        if equation.name in found:
-            found |= set(map(named, accesses(equation.rhs)))
-    return found
 
 
 def function_sections(
@@ -467,11 +456,6 @@ def _meaning(node: Expr) -> tuple[Line, ...]:
 
 
 # Pages
-
-
-def _title(done: Steps) -> str:
-    loss = done.derivation.loss_name
-    return f"{done.derivation.network.name}: the derivative of {loss} by {done.target}"
 
 
 def _sections(done: Steps) -> Iterator[Section]:

@@ -21,13 +21,16 @@ from symprop.derivation import Derivation
 from symprop.errors import DataError, OptionError, nearest
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import bound_indices, rebuild, summation
-from symprop.lower.initial import initial_value
-from symprop.network import Equation, Network, Parameter, Variable
+from symprop.loader import load
+from symprop.lower import lower
+from symprop.network import Equation, Network, Variable
 from symprop.optimizers import Optimizer, find
+from symprop.options import Options
 from symprop.oracle import evaluate
 from symprop.precise import MP, Value, arithmetic
+from symprop.render import render
 
-__all__ = ["Worked", "decimal", "hyperparameters", "work"]
+__all__ = ["Worked", "decimal", "decimals", "hyperparameters", "work"]
 
 Objects = NDArray[np.object_]
 """Numbers of type `symprop.precise.MP.mpf`."""
@@ -139,9 +142,9 @@ def work(
 
     `sample` gives a number or array to each input and target: the first sample that
     comes with the network unless given. `parameters` replaces initial values, of all
-    parameters or of some; those that start at random are drawn with a fixed seed
-    and rounded to four decimals. `step` is how many updates have been made. Raises
-    `DataError` where there is no sample, or a number or shape is missing.
+    parameters or of some; those that start at random are the ones that training starts
+    from with the seed 0. `step` is how many updates have been made. Raises `DataError`
+    where there is no sample, or a number or shape is missing.
 
     >>> from symprop.network import Network
     >>> net = Network("line")
@@ -157,7 +160,7 @@ def work(
     variables = (*network.inputs, *network.targets)
     check_names(data, [v.name for v in variables], "sample", "variable")
     given = {v.name: _fitted(v, data[v.name]) for v in variables}
-    return Worked(derivation, _evaluated(derivation, given | _start(network, parameters)), step)
+    return Worked(derivation, _evaluated(derivation, given | _start(derivation, parameters)), step)
 
 
 def hyperparameters(
@@ -239,25 +242,29 @@ def _fitted(variable: Variable, numbers: Any) -> Objects:
     return array
 
 
-def _start(network: Network, given: Mapping[str, Any] | None) -> dict[str, Objects]:
-    """Return the value of every parameter."""
-    known = {parameter.name: parameter for parameter in network.parameters}
-    for name in given or {}:
+def _start(derivation: Derivation, given: Mapping[str, Any] | None) -> dict[str, Objects]:
+    """Return the value of every parameter: the one given, or the one that training starts from."""
+    given = given or {}
+    known = {parameter.name: parameter for parameter in derivation.network.parameters}
+    for name in given:
         if name not in known:
             raise DataError(f"parameters: unknown name {name!r}{nearest(name, known)}")
-    random = np.random.default_rng(0)
-    drawn = {name: _initial(network, parameter, random) for name, parameter in known.items()}
-    return drawn | {name: _fitted(known[name], value) for name, value in (given or {}).items()}
+    rest = [parameter for name, parameter in known.items() if name not in given]
+    drawn = _drawn(derivation) if any(isinstance(p.init, str) for p in rest) else {}
+    start = {p.name: drawn.get(p.name, p.init) for p in rest}
+    values = {name: _fitted(known[name], value) for name, value in given.items()}
+    return values | {
+        name: np.broadcast_to(decimals(value), known[name].shape).copy()
+        for name, value in start.items()
+    }
 
 
-def _initial(network: Network, parameter: Parameter, random: np.random.Generator) -> Objects:
-    start = initial_value(parameter, network.equations)
-    shape = parameter.shape
-    if not start.distribution:
-        return np.broadcast_to(decimals(start.value), shape).copy()
-    uniform = start.distribution == "uniform"
-    drawn = random.uniform(-1, 1, shape) if uniform else random.normal(size=shape)
-    return decimals(np.round(drawn * start.scale, 4))
+def _drawn(derivation: Derivation) -> dict[str, Any]:
+    """Return the initial parameters of the generated module, whose code is run uncompiled."""
+    options = Options()
+    source = render(derivation, lower(derivation, options.dtype), options)
+    module = load(source, derivation.network.name, jit=False)
+    return dict(module.initialize(0)._asdict())
 
 
 def _evaluated(derivation: Derivation, given: Mapping[str, Objects]) -> dict[str, Objects]:
