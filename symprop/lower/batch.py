@@ -16,8 +16,19 @@ import sympy
 from sympy import Add, Basic, Dummy, Expr, Idx, Indexed, Mul, Sum, Symbol
 
 from symprop.formulas import text
-from symprop.indices import accesses, free_indices, fresh, freshen, substitute
+from symprop.indices import (
+    accesses,
+    bound_indices,
+    free_indices,
+    fresh,
+    freshen,
+    rebind,
+    rebuild,
+    substitute,
+    summation,
+)
 from symprop.lower.program import SAMPLES, Compute, element, name_of
+from symprop.lower.values import scopes
 from symprop.lower.vocabulary import Vocabulary
 from symprop.network import Equation
 
@@ -121,7 +132,9 @@ class _Batch:
             if len(mixed) == 1 and isinstance(mixed[0], Add | Sum):
                 return self._parted(mixed[0]).map(lambda part: outer * part)
         if isinstance(value, Sum):
-            return self._parted(value.function).map(lambda part: Sum(part, *value.limits))
+            return self._parted(value.function).map(
+                lambda part: summation(part, bound_indices(value))
+            )
         raise _MixedError(str(value))
 
     def _start(self, name: str, sampled: bool) -> None:
@@ -170,7 +183,11 @@ class _Batch:
                 return node
             name = name_of(node)
             return element(name, (sample, *inner) if name in self.sampled else inner)
-        return node.func(*(self._sampled_reads(part, sample) for part in node.args))
+        bound = bound_indices(node)
+        if bound:
+            body, *outside = (self._sampled_reads(part, sample) for part in scopes(node))
+            return rebind(node, body, bound, outside)
+        return rebuild(node, (self._sampled_reads(part, sample) for part in node.args))
 
 
 @dataclass(frozen=True, slots=True)

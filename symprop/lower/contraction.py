@@ -25,7 +25,16 @@ from math import prod
 import sympy
 from sympy import Add, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
 
-from symprop.indices import accesses, bound_indices, free_indices, fresh, numbered, substitute
+from symprop.indices import (
+    accesses,
+    bound_indices,
+    free_indices,
+    fresh,
+    numbered,
+    rebuild,
+    substitute,
+    summation,
+)
 from symprop.lower.program import (
     SAMPLES,
     Compute,
@@ -94,9 +103,9 @@ class _Contraction:
         summed = [index for index in step.loops if index not in own]
         for term in Add.make_args(step.value):
             number, bare = term.as_independent(Indexed, as_Add=False)
-            plain = Sum(bare, *((index, 0, index.upper) for index in summed)) if summed else bare
-            if isinstance(bare, Sum) and summed:
-                plain = Sum(bare.function, *bare.limits, *((i, 0, i.upper) for i in summed))
+            inner = bound_indices(bare) if isinstance(bare, Sum) else ()
+            body = bare.function if inner else bare
+            plain = summation(body, (*inner, *summed)) if summed else bare
             product = self._product(step.target, plain) if summed and own else None
             if product is None:
                 rest.append(term)
@@ -140,7 +149,7 @@ class _Contraction:
             return element(temporary, free)
         if bound_indices(value):
             return value
-        return value.func(*(self._inside(part, step) for part in value.args))
+        return rebuild(value, (self._inside(part, step) for part in value.args))
 
     def _temporary(self, hint: str, indices: Group) -> str:
         name = next(n for n in numbered(hint.replace("/", "_")) if n not in self.taken)

@@ -16,12 +16,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import sympy
-from sympy import Basic, Expr, Idx, Indexed, Piecewise, Sum, Symbol, exp, log
+from sympy import Basic, Expr, Idx, Indexed, Piecewise, Symbol, exp, log
 
 from symprop.functions import Normalisation, log_softmax, logsumexp, reduce_max, softmax
-from symprop.indices import bound_indices, branches, rebind, substitute
+from symprop.indices import (
+    bound_indices,
+    branches,
+    piecewise,
+    rebind,
+    rebuild,
+    substitute,
+    summation,
+)
 from symprop.lower.program import name_of
-from symprop.lower.values import Values
+from symprop.lower.values import Values, scopes
 from symprop.network import Equation
 
 __all__ = ["expand"]
@@ -44,10 +52,8 @@ def _expanded(node: Basic, values: Values, guards: tuple[Basic, ...]) -> Basic:
         return _written_out(rebind(node, body, node.bound, node.args[2:]), values, guards)
     bound = bound_indices(node)
     if bound:
-        body = _expanded(node.args[0], values, guards)
-        outside = [edge for limit in getattr(node, "limits", ()) for edge in limit.args[1:]]
-        return rebind(node, body, bound, outside)
-    return node.func(*(_expanded(part, values, guards) for part in node.args))
+        return rebind(node, _expanded(node.args[0], values, guards), bound, scopes(node)[1:])
+    return rebuild(node, (_expanded(part, values, guards) for part in node.args))
 
 
 def _piecewise(node: Piecewise, values: Values, guards: tuple[Basic, ...]) -> Expr:
@@ -56,7 +62,7 @@ def _piecewise(node: Piecewise, values: Values, guards: tuple[Basic, ...]) -> Ex
         test = _expanded(condition, values, guards)
         pairs.append((_expanded(value, values, (*guards, test)), test))
         guards = (*guards, sympy.Not(test))
-    return Piecewise(*pairs)
+    return piecewise(*pairs)
 
 
 def _written_out(
@@ -65,8 +71,7 @@ def _written_out(
     hint = _hint(node.body)
     largest = values.name(reduce_max(node.body, *node.bound), f"max_{hint}", guards)
     exponential = values.name(exp(node.body - largest), f"exp_{hint}", guards)
-    limits = [(index, 0, index.upper) for index in node.bound]
-    total = values.name(Sum(exponential, *limits), f"sum_{hint}", guards)
+    total = values.name(summation(exponential, node.bound), f"sum_{hint}", guards)
     if isinstance(node, logsumexp):
         return largest + log(total)
     at = {node.bound[0]: node.at}

@@ -25,10 +25,13 @@ from symprop.indices import (
     bound_indices,
     branches,
     free_indices,
+    piecewise,
     rebind,
+    rebuild,
+    summation,
 )
 from symprop.lower.program import name_of
-from symprop.lower.values import Values, appearing, key
+from symprop.lower.values import Values, appearing, key, scopes
 from symprop.network import Equation
 
 __all__ = ["live", "share"]
@@ -86,7 +89,7 @@ class _Sharing:
         if isinstance(self.rhs, Piecewise):
             return self._piecewise(self.rhs, around, (), named=False)
         if _transcendental(self.rhs):  # the equation itself names it
-            return self.rhs.func(*(self._visit(part, around, ()) for part in self.rhs.args))
+            return rebuild(self.rhs, (self._visit(part, around, ()) for part in self.rhs.args))
         return self._visit(self.rhs, around, ())
 
     def _visit(
@@ -100,7 +103,7 @@ class _Sharing:
         bound = bound_indices(node)
         if bound:
             return self._reduction(node, around, guards, named)
-        shown = node.func(*(self._visit(part, around, guards, named) for part in node.args))
+        shown = rebuild(node, (self._visit(part, around, guards, named) for part in node.args))
         if _transcendental(node) and (
             self.uses[key(node, appearing(node))] > 1 or self._loops(shown) < around
         ):
@@ -115,7 +118,7 @@ class _Sharing:
             test = self._visit(condition, around, guards, named=True)
             pairs.append((self._visit(value, around, (*guards, test), named), test))
             guards = (*guards, sympy.Not(test))
-        return Piecewise(*pairs)
+        return piecewise(*pairs)
 
     def _reduction(
         self, node: Expr, around: frozenset[Idx], guards: tuple[Basic, ...], named: bool
@@ -126,8 +129,7 @@ class _Sharing:
             return self._visit(node, around, guards, named)
         bound = bound_indices(node)
         body = self._visit(node.args[0], around | set(bound), guards)
-        outside = [edge for limit in getattr(node, "limits", ()) for edge in limit.args[1:]]
-        shown = rebind(node, body, bound, outside)
+        shown = rebind(node, body, bound, scopes(node)[1:])
         if named or self._loops(shown) < around:
             prefix = "sum" if isinstance(node, Sum) else type(node).__name__.removeprefix("reduce_")
             return self.values.name(shown, f"{prefix}_{self.hint}", guards)
@@ -148,18 +150,17 @@ def _pushed_inwards(node: Sum) -> Expr:
     Sum(a[j]*Sum(b[j, k]*c[k], (k, 0, 1)), (j, 0, 2))
     """
     factors = Mul.make_args(node.function)
-    limits = [tuple(limit) for limit in node.limits]
-    while len(limits) > 1 or len(factors) > 2:
-        found = _innermost(factors, [limit[0] for limit in limits])
+    bound = [*bound_indices(node)]
+    while len(bound) > 1 or len(factors) > 2:
+        found = _innermost(factors, bound)
         if found is None:
             break
         inside = [f for f in factors if found in free_indices(f)]
-        limit = next(limit for limit in limits if limit[0] == found)
-        limits.remove(limit)
+        bound.remove(found)
         outside = [f for f in factors if found not in free_indices(f)]
-        inner = Sum(Mul(*inside), limit)
+        inner = summation(Mul(*inside), [found])
         factors = (*outside, inner)
-    return Sum(Mul(*factors), *limits) if limits else Mul(*factors)
+    return summation(Mul(*factors), bound) if bound else Mul(*factors)
 
 
 def _innermost(factors: Iterable[Expr], bound: list[Idx]) -> Idx | None:

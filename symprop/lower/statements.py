@@ -13,7 +13,7 @@ import sympy
 from sympy import Basic, Expr, Idx, Indexed, Piecewise, Sum, Symbol
 
 from symprop.functions import reduce_max, reduce_min
-from symprop.indices import bound_indices, branches, index_name, numbered, substitute
+from symprop.indices import bound_indices, branches, index_name, numbered, rebuild, substitute
 from symprop.lower.program import (
     Assign,
     Branch,
@@ -131,7 +131,7 @@ class _Writer:
         if not _reduces(node) or isinstance(node, Idx | Indexed):
             return node
         if not bound_indices(node):
-            return node.func(*(self._reduced(part, before) for part in node.args))
+            return rebuild(node, (self._reduced(part, before) for part in node.args))
         kind = type(node)
         if kind not in _ACCUMULATORS:
             raise TypeError(f"{kind.__name__}: not a reduction that has loops")

@@ -14,8 +14,10 @@ from math import prod
 
 from sympy import Basic, Expr, Idx, Indexed, Symbol
 
+from symprop.indices import bound_indices, rebind, rebuild
 from symprop.lower.program import Matrix, Multiply, Step, Storage, element, name_of
 from symprop.lower.schedule import Nest
+from symprop.lower.values import scopes
 
 __all__ = ["block_size", "localise", "place"]
 
@@ -101,7 +103,11 @@ def _reads(node: Basic, axes: Mapping[str, tuple[int, ...]]) -> Expr:
         return element(name, subscripts)
     if isinstance(node, Idx | Symbol) or not node.args:
         return node
-    return node.func(*(_reads(part, axes) for part in node.args))
+    bound = bound_indices(node)
+    if bound:
+        body, *outside = (_reads(part, axes) for part in scopes(node))
+        return rebind(node, body, bound, outside)
+    return rebuild(node, (_reads(part, axes) for part in node.args))
 
 
 def place(

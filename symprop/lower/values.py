@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import sympy
-from sympy import Basic, Expr, Idx, Indexed, Piecewise, Symbol
+from sympy import Basic, Expr, Idx, Indexed, Sum, Symbol
 
+from symprop.functions import Normalisation
 from symprop.indices import (
     accesses,
     canonical,
@@ -15,13 +16,14 @@ from symprop.indices import (
     index_name,
     name_bound,
     numbered,
+    piecewise,
     size,
     substitute,
 )
 from symprop.lower.program import element, name_of
 from symprop.network import Equation
 
-__all__ = ["Values", "key"]
+__all__ = ["Values", "key", "scopes"]
 
 
 def appearing(value: Basic) -> tuple[Idx, ...]:
@@ -40,6 +42,15 @@ def key(value: Expr, indices: tuple[Idx, ...]) -> Basic:
     """
     places = {index: Idx(f"_at{n}", size(index)) for n, index in enumerate(indices)}
     return canonical(substitute(value, places))
+
+
+def scopes(node: Basic) -> tuple[Basic, ...]:
+    """Return the body of a binding node and what its bound indices do not reach."""
+    if isinstance(node, Sum):
+        return (node.function, *(edge for limit in node.limits for edge in limit.args[1:]))
+    if isinstance(node, Normalisation):
+        return (node.body, node.at)
+    return (node.args[0],)
 
 
 @dataclass(slots=True)
@@ -81,7 +92,7 @@ class Values:
         indices = appearing(value)
         guard = sympy.And(*(g for g in guards if set(free_indices(g)) <= set(indices)))
         if guard is not sympy.true:
-            value = Piecewise((value, guard), (0, True))
+            value = piecewise((value, guard), (sympy.S.Zero, sympy.true))
             indices = appearing(value)
         found = key(value, indices)
         if found not in self.known:

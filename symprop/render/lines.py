@@ -135,15 +135,17 @@ class Lines:
 
 
 def _wrapped(head: str, value: str, depth: int) -> Iterator[str]:
-    """Break a long sum at its outermost plus and minus signs."""
+    """Put a long value into parentheses; break it at its outermost operators if it must be."""
     margin = "    " * depth
     if len(margin) + len(head) + len(value) <= WIDTH:
         yield f"{margin}{head}{value}"
         return
-    parts, before = _terms(value), ""
-    if len(parts) == 1 and value.endswith(")"):
-        place = _opening(value)
-        before, parts = value[:place], _terms(value[place + 1 : -1])
+    parts, before = [value], ""
+    if len(margin) + 4 + len(value) > WIDTH:
+        parts = _terms(value)
+        if len(parts) == 1 and value.endswith(")"):
+            place = _opening(value)
+            before, parts = value[:place], _terms(value[place + 1 : -1])
     yield f"{margin}{head}{before}("
     for part in parts:
         yield f"{margin}    {part}"
