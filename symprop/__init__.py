@@ -15,6 +15,7 @@ _HOMES = {
     "Network": "network",
     "Training": "network",
     "Data": "network",
+    "Claim": "network",
     "Equation": "network",
     "read": "description",
     "write": "description",

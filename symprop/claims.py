@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from html import escape
 from typing import Any
 
 from sympy import Symbol
@@ -131,6 +132,19 @@ class Report:
                 parts.append("\n".join([title, *(_described(item) for item in items)]))
         return "\n\n".join([*parts, _table(self.checked)])
 
+    def _repr_html_(self) -> str:
+        """Return the list as a table for a notebook, the first wrong step above it."""
+        first = self.first_wrong
+        head = (
+            f"<p>First wrong step: {escape(f'{first.name} = {first.printed}')}</p>" if first else ""
+        )
+        rows = [
+            "".join(f"<td>{escape(cell)}</td>" for cell in (*_cells(item), item.reason))
+            for item in self.checked
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"{head}<table>{body}</table>"
+
 
 def _described(item: Checked) -> str:
     """Return a wrong number with what is right, and from which numbers."""
@@ -149,7 +163,7 @@ def _listed(operands: tuple[tuple[str, str], ...]) -> str:
 
 def _table(items: tuple[Checked, ...]) -> str:
     rows = [("verdict", "quantity", "printed", "exact", "where")]
-    rows += [(i.verdict, i.name, i.printed or "?", i.exact, i.where) for i in items]
+    rows += map(_cells, items)
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = []
     for row, reason in zip(rows, ["", *(item.reason for item in items)], strict=True):
@@ -158,6 +172,10 @@ def _table(items: tuple[Checked, ...]) -> str:
         if reason:
             lines.append(f"{'':{widths[0]}}    {reason}")
     return "\n".join(lines)
+
+
+def _cells(item: Checked) -> tuple[str, str, str, str, str]:
+    return item.verdict, item.name, item.printed or "?", item.exact, item.where
 
 
 def check(network: Network) -> Report:

@@ -26,7 +26,7 @@ from symprop.indices import accesses, summation
 from symprop.network import Equation, Network, Variable
 from symprop.optimizers import find
 from symprop.oracle import evaluate
-from symprop.precise import DIGITS, MP, arithmetic
+from symprop.precise import DIGITS, MP, Value
 from symprop.quantities import Element, Quantity
 from symprop.worked import Worked, decimal, decimals, hyperparameters, work
 
@@ -35,7 +35,6 @@ __all__ = ["Example", "Interval", "Reckoned", "reckon"]
 Objects = NDArray[np.object_]
 """Numbers of type `symprop.precise.MP.mpf`; the first axis counts points, or is 1."""
 
-_FORM = arithmetic("float64")
 _SPLIT = 64
 _NEAR = 3
 _NOISE = MP.mpf(10) ** (10 - DIGITS)
@@ -75,6 +74,10 @@ class Example:
         self.shapes = {variable.name: variable.shape for variable in network.variables}
         self.shapes[self.loss] = ()
         self.reads = {name: _read(equation) for name, equation in self.equations.items()}
+        self.sources: dict[str, frozenset[str]] = {}
+        for name, reads in self.reads.items():
+            below = (self.sources.get(read, frozenset()) for read in reads)
+            self.sources[name] = frozenset(reads).union(*below)
         self.trainable = tuple(p.name for p in network.parameters if p.trainable)
         self._states = [work(self.derivation)]
         self.slope = cache(self._slope)
@@ -107,7 +110,7 @@ class Example:
 
     def depends(self, top: str, name: str) -> bool:
         """Tell whether the value of `top` depends on `name`, or is it."""
-        return top == name or any(self.depends(read, name) for read in self.reads.get(top, ()))
+        return top == name or name in self.sources.get(top, ())
 
     def seed(self, element: Element) -> Objects:
         """Return 1 at the element and 0 elsewhere, an array of one point."""
@@ -177,13 +180,19 @@ class _Slope:
 
         Where `operands` has a value that an equation defines, that is taken instead.
         """
-        known = {name: _FORM.leaf(array) for name, array in operands.items()}
-        known[self.seed] = _FORM.leaf(seed)
+        known = {name: _known(array) for name, array in operands.items()}
+        known[self.seed] = _known(seed)
         forward = [equation for equation in self.forward if equation.name not in operands]
         values = evaluate(forward, known).values
         shapes = {f"d{self.loss}/d{name}": shape for name, shape in self.reads.items()}
         found = evaluate(self.backward, values, shapes).values
         return {name: found[f"d{self.loss}/d{name}"].exact for name in self.reads}
+
+
+def _known(exact: Objects) -> Value:
+    """Return numbers for the oracle, whose error bounds are of no interest here."""
+    approximate = exact.astype(np.float64)
+    return Value(exact, approximate, np.abs(approximate), np.zeros(exact.shape))
 
 
 def _unused(name: str, taken: Iterable[str]) -> str:
@@ -271,7 +280,7 @@ class Reckoning:
         if name in self.example.equations:
             equation = decimal(self.example.equations[name])
             operands = {read: self.value(read, after) for read in self.example.reads[name]}
-            known = {read: _FORM.leaf(array) for read, array in operands.items()}
+            known = {read: _known(array) for read, array in operands.items()}
             return evaluate([equation], known).values[name].exact
         if after and name in self.example.trainable:
             return self._update(name, after)["theta"]
@@ -363,9 +372,7 @@ def _evaluated(
     """Evaluate an update rule for every element of a parameter, at all points."""
     points = max(len(given["theta"]), len(given["gradient"]))
     shape = (points, *given["theta"].shape[1:])
-    flat = {
-        name: _FORM.leaf(np.ravel(np.broadcast_to(array, shape))) for name, array in given.items()
-    }
+    flat = {name: _known(np.ravel(np.broadcast_to(array, shape))) for name, array in given.items()}
     values = evaluate(equations, flat).values
     return {name: values[name].exact.reshape(shape) for name in ("theta", *slots)}
 

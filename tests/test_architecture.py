@@ -8,10 +8,11 @@ from pathlib import Path
 import symprop
 
 FLOORS = (
-    "errors functions indices network description layers rewrites flatten formulas "
+    "errors functions indices network quantities description layers rewrites flatten formulas "
     "partials reuse contributions closed_form derivation optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
-    "comparison replay verify generation data weights training examples show cli"
+    "comparison replay verify generation data weights training "
+    "reckoning claims exercise examples show cli"
 ).split()
 
 PACKAGE = Path(symprop.__file__).parent
