@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from mpmath.ctx_mp import MPContext
+from mpmath.libmp import from_float
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["DIGITS", "MP", "Arithmetic", "Value", "arithmetic", "exact_sum", "mpf_array"]
@@ -52,11 +54,14 @@ class Arithmetic:
 
     def leaf(self, numbers: ArrayLike) -> Value:
         """Return exactly known numbers, with an error where the format rounds them."""
-        exact = mpf_array(np.asarray(numbers))
+        array = np.asarray(numbers)
+        exact = mpf_array(array)
         approximate = exact.astype(np.float64)
-        with np.errstate(over="ignore"):
-            rounded = approximate.astype(self.dtype).astype(np.float64)
-        same = (mpf_array(rounded) == exact).astype(bool)
+        same = np.full(array.shape, array.dtype == self.dtype)
+        if not same.all():
+            with np.errstate(over="ignore"):
+                rounded = approximate.astype(self.dtype).astype(np.float64)
+            same = (mpf_array(rounded) == exact).astype(bool)
         size_of = np.abs(approximate)
         return self.value(exact, size_of, np.where(same, 0.0, self.epsilon * size_of + self.tiny))
 
@@ -117,6 +122,8 @@ class Value:
 
 
 def _to_mpf(number: Any) -> Any:
+    if isinstance(number, float) and isfinite(number):
+        return MP.make_mpf(from_float(number))  # twice as fast as the constructor
     return number if isinstance(number, MP.mpf) else MP.mpf(number)
 
 

@@ -8,11 +8,12 @@ the same numbers, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from symprop.comparison import Row, call, compare, parameters_of
 from symprop.network import Network
@@ -23,6 +24,9 @@ from symprop.points import Arrays, Derived, Point, mathematics
 from symprop.precise import Arithmetic, Value, arithmetic
 
 __all__ = ["replay", "replay_long"]
+
+SOME = 256
+"""Elements of each parameter that are compared in the steps between the first and the last."""
 
 
 def replay(
@@ -38,7 +42,7 @@ def replay(
     for step in range(1, steps + 1):
         label = f"step {step} of {rule.name}, {n} sample{'s' * (n > 1)}"
         after, loss = call(module, "resume", label, states[-1], *data, epochs=1, **settings)
-        run = _Step(derivation, rule, point, label, step, n)
+        run = _Step(derivation, rule, point, label, step, n, whole=step in (1, steps))
         rows += run.compare(states[-1], after, float(loss[0]))
         states.append(after)
         losses.append(float(loss[0]))
@@ -73,9 +77,17 @@ def _parts(network: Network, flat: Any) -> dict[str, Any]:
     return {p.name: a.reshape(p.shape) for p, a in zip(network.parameters, parts, strict=True)}
 
 
+def _picker(places: NDArray[np.int64]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return what picks elements of each sample, the sample's axis first."""
+    return lambda array: array.reshape(len(array), -1)[:, places]
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step of training, number `number` from 1, with a batch of `samples`."""
+    """One step of training, number `number` from 1, with a batch of `samples`.
+
+    All elements are compared where `whole`, else about `SOME` of each parameter.
+    """
 
     derivation: Derived
     rule: Optimizer
@@ -83,6 +95,7 @@ class _Step:
     label: str
     number: int
     samples: int
+    whole: bool = True
 
     @property
     def form(self) -> Arithmetic:
@@ -102,11 +115,16 @@ class _Step:
             if not parameter.trainable:
                 yield self._row(name, new["theta"][name], self.form.leaf(old["theta"][name]))
                 continue
-            gradient = values[self.derivation.adjoint_name(name)].mean(n, self.form.epsilon)
-            updated = self._update({key: arrays[name] for key, arrays in old.items()}, gradient)
-            for key, value in updated.items():
+            stride = 1 if self.whole else max(1, new["theta"][name].size // SOME)
+            places = np.arange(self.number % stride, new["theta"][name].size, stride)
+            adjoint = values[self.derivation.adjoint_name(name)]
+            slope = adjoint.map(_picker(places))
+            given = {key: arrays[name].ravel()[places] for key, arrays in old.items()}
+            for key, value in self._update(given, slope.mean(n, self.form.epsilon)).items():
                 title = name if key == "theta" else f"{name} ({key})"
-                yield self._row(title, new[key][name], value)
+                row = self._row(title, new[key][name].ravel()[places], value)
+                at = np.unravel_index(places[row.place[0]], parameter.shape)
+                yield replace(row, place=tuple(map(int, at)))
 
     def _numbers(self, state: Any) -> dict[str, dict[str, Any]]:
         """Return what a state holds: for theta and each slot the array of each parameter."""
@@ -117,17 +135,16 @@ class _Step:
         return compare("training", name, got, expected, self.label, self.form)
 
     def _update(self, old: Arrays, gradient: Value) -> dict[str, Value]:
-        """Apply the rule to all elements of a parameter: they take the place of the samples."""
-        shape = old["theta"].shape
-        training = self.derivation.network.training
+        """Apply the rule to elements of a parameter: they take the place of the samples."""
         given = {
-            **known(hyperparameters(self.rule, training), self.form.dtype),
-            **known({key: np.ravel(array) for key, array in old.items()}, self.form.dtype),
-            "gradient": gradient.map(np.ravel),
+            **known(hyperparameters(self.rule, self.derivation.network.training), self.form.dtype),
+            **known(old, self.form.dtype),
+            "gradient": gradient,
             "t": self.form.leaf([self.number]),
         }
         after = evaluate(self.rule.equations, given, dtype=self.form.dtype).values
+        count = len(old["theta"])
         return {
-            key: after[key].map(lambda a: np.broadcast_to(a, int(np.prod(shape))).reshape(shape))
+            key: after[key].map(lambda a: np.broadcast_to(a, count))
             for key in ("theta", *self.rule.slots)
         }
