@@ -22,7 +22,7 @@ import sympy
 from sympy import Add, Basic, Expr, Float, Idx, Integer, Mul, Pow, Symbol
 
 from symprop import functions
-from symprop.bounds import call_problem, power_problem, problem
+from symprop.bounds import call_problem, power_problem, problem, simple_problem
 from symprop.errors import nearest
 from symprop.functions import ELEMENTWISE, REDUCTIONS, Normalisation
 from symprop.indices import is_condition, piecewise, size, summation
@@ -161,10 +161,8 @@ class _Converter:
         try:
             value = make(*parts)
             reason = problem(value)
-        except (TypeError, ValueError, ArithmeticError, NotImplementedError):
-            reason = "not a real number"
-        except RecursionError:
-            reason = "nested too deeply; split the equation"
+        except Exception as error:  # SymPy raises KeyError, PolynomialError and many more
+            reason = f"SymPy cannot make a real number of it ({type(error).__name__})"
         if reason:
             raise self._refused(node, reason)
         return value
@@ -274,7 +272,9 @@ class _Converter:
         )
 
     def _check_call(self, node: ast.Call, name: str, values: list[Expr]) -> None:
-        if name in ("max", "min") and any(isinstance(value, Idx) for value in values[1:]):
+        if name in ("max", "min") and any(
+            isinstance(value, Idx) and values[0].has(value) for value in values[1:]
+        ):
             raise self._refused(node, f"over an index, write reduce_{name}({values[0]}, ...)")
         reason = call_problem(name, values)
         if reason:
@@ -318,9 +318,9 @@ class _Converter:
     def _binary(self, node: ast.BinOp) -> Expr:
         match node.op:
             case ast.Add() | ast.Sub():
-                return self._chain(node, SUM, Add, lambda value: -value)
+                return self._sum(node)
             case ast.Mult() | ast.Div():
-                return self._chain(node, PRODUCT, Mul, lambda value: Pow(value, -1))
+                return self._product(node)
             case ast.Pow():
                 base, exponent = self._each((node.left, node.right), self.number)
                 reason = power_problem(base, exponent)
@@ -337,20 +337,35 @@ class _Converter:
             case _:
                 raise self._refused(node, "this operator is not allowed; there are + - * / // % **")
 
-    def _chain(self, node: ast.BinOp, ops: Any, make: Any, invert: Callable[[Expr], Expr]) -> Expr:
-        """Read a sum or a product of any length without recursion."""
-        parts: list[tuple[ast.operator, ast.expr]] = []
-        rest: ast.expr = node
-        while isinstance(rest, ast.BinOp) and isinstance(rest.op, ops):
-            parts.append((rest.op, rest.right))
-            rest = rest.left
-        parts.append((ops[0](), rest))
-        parts.reverse()
-        values = self._each([part for _, part in parts], self.number)
-        plain = [isinstance(op, ops[0]) for op, _ in parts]
+    def _sum(self, node: ast.BinOp) -> Expr:
+        """Read a sum of any length without recursion."""
+        parts = [(operand, inverted) for operand, inverted in _operands(node, SUM)]
+        values = self._each([part for part, _ in parts], self.number)
+        signs = [inverted for _, inverted in parts]
         return self._build(
             node,
-            lambda: make(*(v if p else invert(v) for v, p in zip(values, plain, strict=True))),
+            lambda: Add(*(-v if minus else v for v, minus in zip(values, signs, strict=True))),
+        )
+
+    def _product(self, node: ast.BinOp) -> Expr:
+        """Read a product of any length without recursion.
+
+        The minus of ``-(a + b)*c`` and the 3 of ``a/(3*(b + c))`` are factors of the whole, or
+        SymPy would multiply the parentheses out.
+        """
+        parts = list(_operands(node, PRODUCT))
+        first, _ = parts[0]
+        minus = False
+        if isinstance(first, ast.UnaryOp) and isinstance(first.op, ast.USub):
+            minus, parts[0] = True, (first.operand, False)
+        values = self._each([part for part, _ in parts], self.number)
+        below = [inverted for _, inverted in parts]
+        return self._build(
+            node,
+            lambda: Mul(
+                -1 if minus else 1,
+                *(Pow(v, -1) if inverse else v for v, inverse in zip(values, below, strict=True)),
+            ),
         )
 
     def _comparison(self, node: ast.Compare) -> Basic:
@@ -358,6 +373,9 @@ class _Converter:
             if type(op) not in _RELATIONS:
                 raise self._refused(node, "only < <= > >= == != compare")
         values = self._each((node.left, *node.comparators), self.number)
+        reason = simple_problem(values)
+        if reason:
+            raise self._refused(node, reason)
         pairs = zip(node.ops, values, values[1:], strict=False)
         relations = [self._build(node, _RELATIONS[type(op)], a, b) for op, a, b in pairs]
         return self._build(node, sympy.And, *relations)
@@ -383,6 +401,29 @@ class _Converter:
 def _is_truth(value: Basic) -> bool:
     """Tell whether `value` is a condition; to SymPy a plain symbol may be one too."""
     return is_condition(value) and not isinstance(value, Symbol)
+
+
+def _operands(
+    node: ast.BinOp, ops: tuple[type[ast.operator], type[ast.operator]]
+) -> Iterator[tuple[ast.expr, bool]]:
+    """Yield the operands of a chain of `ops`, and whether each is subtracted or divided by."""
+    parts: list[tuple[ast.expr, bool]] = []
+    rest: ast.expr = node
+    while isinstance(rest, ast.BinOp) and isinstance(rest.op, ops):
+        inverted = isinstance(rest.op, ops[1])
+        divisor = rest.right
+        if (
+            ops is PRODUCT
+            and inverted
+            and isinstance(divisor, ast.BinOp)
+            and isinstance(divisor.op, PRODUCT)
+        ):
+            parts += [(part, not below) for part, below in _operands(divisor, PRODUCT)][::-1]
+        else:
+            parts.append((divisor, inverted))
+        rest = rest.left
+    yield rest, False
+    yield from reversed(parts)
 
 
 def _arity(name: str) -> tuple[int, int]:

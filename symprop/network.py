@@ -47,6 +47,13 @@ INITIALIZERS = (
 _COMBINATIONS = 50_000_000
 """Values of the indices of one subscript that are tried, at 9 bytes each."""
 
+_ARITHMETIC = (
+    sympy.Number, sympy.Add, sympy.Mul, sympy.Pow, sympy.Mod, sympy.floor, sympy.ceiling,
+    sympy.Max, sympy.Min, sympy.Abs, sympy.core.relational.Relational, sympy.And, sympy.Or,
+    sympy.Not, sympy.logic.boolalg.BooleanAtom,
+)  # fmt: skip
+"""What a condition on the range of a subscript may be made of."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 _MODULE_NAMES = (
@@ -590,7 +597,7 @@ def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[
     few in any subscript). Where the conditions never hold, (0, 0) is returned.
     """
     parts = [part for condition in conditions for part in sympy.And.make_args(condition)]
-    relevant = [part for part in parts if not accesses(part) and part is not sympy.true]
+    relevant = [part for part in parts if _on_indices(part) and part is not sympy.true]
     ends = None if relevant else _affine_range(subscript)
     if ends:
         return ends
@@ -608,6 +615,13 @@ def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[
         allowed &= _on_grid(part, indices)
     values = np.broadcast_to(_on_grid(subscript, indices), allowed.shape)[allowed]
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def _on_indices(condition: Basic) -> bool:
+    """Tell whether `condition` is arithmetic on indices; what it is not narrows no range."""
+    if isinstance(condition, Idx):
+        return True
+    return isinstance(condition, _ARITHMETIC) and all(map(_on_indices, condition.args))
 
 
 def _affine_range(subscript: Expr) -> tuple[int, int] | None:

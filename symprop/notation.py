@@ -107,7 +107,14 @@ class _Printer(StrPrinter):
             args = args[:1]
         return f"{_NAMES.get(type(node), type(node).__name__)}({self._list(args)})"
 
-    _print_Abs = _print_Max = _print_Min = _print_LatticeOp = _print_Function
+    _print_Abs = _print_Function
+
+    def _print_Max(self, node: Expr) -> str:
+        """Print indices first: ``max(x[i], i)`` would look like a maximum over i."""
+        args = sorted(node.args, key=lambda arg: (not isinstance(arg, Idx), arg.sort_key()))
+        return f"{_NAMES[type(node)]}({self._list(args)})"
+
+    _print_Min = _print_Max
 
     def _print_Piecewise(self, node: Piecewise) -> str:
         *pairs, (last, otherwise) = (pair.args for pair in node.args)

@@ -22,6 +22,7 @@ SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 _LENGTH = 10_000
 _DEPTH = 60
 _NODES = 4_000
+_CALLS = 8
 
 REFUSED: dict[type[ast.AST], str] = {
     ast.Attribute: "attributes (a name after a dot) are not allowed",
@@ -104,15 +105,18 @@ def _check_text(line: str) -> None:
 
 def _check_tree(tree: ast.expr) -> None:
     """Refuse trees that are too large or too deep; long sums and products are not deep."""
-    count, stack = 0, [(tree, 1)]
+    count, stack = 0, [(tree, 1, 0)]
     while stack:
-        node, depth = stack.pop()
+        node, depth, calls = stack.pop()
         count += 1
+        calls += isinstance(node, ast.Call)
         if depth > _DEPTH:
             _fail(node.col_offset + 1, f"nested more than {_DEPTH} deep; split the equation")
+        if calls > _CALLS:
+            _fail(node.col_offset + 1, f"more than {_CALLS} nested calls; split the equation")
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
-                stack.append((child, depth + (not _continues(node, child))))
+                stack.append((child, depth + (not _continues(node, child)), calls))
     if count > _NODES:
         _fail(0, f"{count:,} operations and names, expected at most {_NODES:,}; split the equation")
 
