@@ -98,9 +98,20 @@ class Example:
             return MP.mpf(1)
         if by.name == top.name or not self.depends(top.name, by.name):
             return MP.mpf(0)
+        adjoint = self.derivation.adjoint_name(by.name)
+        if top.name == self.loss and adjoint in state.names and self._is_safe(by.name):
+            return state.value(adjoint, by.place)
         slope = self.slope(top.name, by.name)
         operands = {name: state.values(name)[None] for name in slope.reads}
         return slope.pull(operands, self.seed(top))[by.name][(0, *by.place)]
+
+    def _is_safe(self, name: str) -> bool:
+        """Tell whether the derivation's own adjoint of `name` takes all ways to the loss.
+
+        A stable form may go past a value: the cross-entropy is computed from z, not from a
+        = sigmoid(z), so that the adjoint of a is 0 there. Those of the leaves are complete.
+        """
+        return name not in self.equations or not self.derivation.rewrites
 
     def is_given(self, quantity: Quantity) -> bool:
         """Tell whether the quantity is not computed: data, or a parameter before any update."""
