@@ -19,7 +19,7 @@ from symprop.optimizers import Optimizer, find
 from symprop.options import Dtype, Options
 from symprop.render import MARKER, render
 
-__all__ = ["CompiledModule", "compile", "compile_network", "write"]
+__all__ = ["CompiledModule", "compile", "compile_network", "source_text", "write"]
 
 _DELEGATED = (
     "DTYPE", "FINGERPRINT", "NAME", "DivergenceError", "Outputs", "Parameters", "State", "backward",
@@ -50,14 +50,22 @@ class CompiledModule:
         return sorted({*object.__dir__(self), *(n for n in _DELEGATED if hasattr(self.module, n))})
 
 
+def source_text(derivation: Derivation, options: Options) -> str:
+    """Return the text of the module that computes `derivation`, a pure function of both.
+
+    Raises `LoweringError` where an equation has no form that a kernel can compute.
+    """
+    program = lower(derivation, options.dtype)
+    return render(derivation, program, options)
+
+
 def compile_network(derivation: Derivation, options: Options) -> CompiledModule:
     """Lower, render and load the kernels of `derivation`.
 
     Derivation --lower--> Program --render--> text --load--> module. Raises
     `LoweringError` where an equation has no form that a kernel can compute.
     """
-    program = lower(derivation, options.dtype)
-    source = render(derivation, program, options)
+    source = source_text(derivation, options)
     module = load(source, derivation.network.name)
     return CompiledModule(derivation, options, source, module)
 

@@ -42,6 +42,7 @@ class Frames:
     printer: Printer = field(init=False)
     named: dict[str, str] = field(init=False)
     rates: dict[str, str] = field(init=False)
+    batches: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         integers = frozenset(self.network.index_inputs)
@@ -51,6 +52,7 @@ class Frames:
         self.named = {name: new_name(name, taken) for name in _MACHINERY}
         self.named |= {slot: new_name(slot, taken) for slot in optimizer.slots}
         self.rates = {name: new_name(name, taken) for name in optimizer.hyperparameters}
+        self.batches = {v.name: new_name(f"{v.name}_batch", taken) for v in self.data}
 
     @property
     def data(self) -> tuple[Variable, ...]:
@@ -340,10 +342,7 @@ class Frames:
         yield from call("return State(", values, depth=1)
 
     def _gathered(self, variable: Variable) -> str:
-        if variable.name not in self.named:
-            taken = {*self.program.taken, *self.named.values(), *self.rates.values()}
-            self.named[variable.name] = new_name(f"{variable.name}_batch", taken)
-        return self.named[variable.name]
+        return self.batches[variable.name]
 
     def _buffer(self, variable: Variable) -> str:
         kind = "np.int64" if variable.name in self.network.index_inputs else "real"
