@@ -4,7 +4,8 @@ Verdicts, the first that applies:
 
 - **open**: nothing is printed yet (an exercise);
 - **exact**: within half a unit of the last printed digit of the true value;
-- **truncated**: within one unit: the digits of the true value cut off by hand, mostly;
+- **truncated**: within one unit: the digits of the true value cut off by hand; or rounded the
+  wrong way, where there are more digits than that last one;
 - **carried**: off, but what the document's own numbers, right to their digits, give:
   rounding carried along;
 - **follows**: what the document's own numbers give, a wrong one among them, or a wrong
@@ -266,9 +267,10 @@ class _Checker:
         off = abs(exact - _mpf(printed.value)) / _mpf(printed.unit)
         if off <= 0.5 + _NOISE:
             return replace(item, verdict="exact")
-        if off <= 1 + _NOISE:
-            cut = _meets(printed, exact, exact)
-            reason = "" if cut else f"one unit off in the last digit: {shown(exact, printed.unit)}"
+        if _meets(printed, exact, exact):
+            return replace(item, verdict="truncated")
+        if off <= 1 + _NOISE and printed.digits > 1:
+            reason = f"one unit off in the last digit: {shown(exact, printed.unit)}"
             return replace(item, verdict="truncated", reason=reason)
         return (
             self._repeated(item, quantity, printed)

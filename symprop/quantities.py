@@ -104,6 +104,11 @@ class Printed:
         return Decimal((0, (1,), int(self.value.as_tuple().exponent)))
 
     @property
+    def digits(self) -> int:
+        """How many digits are printed from the first that is not 0."""
+        return len(self.value.as_tuple().digits) if self.value else 0
+
+    @property
     def negative(self) -> bool:
         """Whether a minus is printed, as in -0.0000."""
         return self._plain.startswith("-")
