@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from symprop.derivation import Derivation
     from symprop.network import Network
     from symprop.pages import Page
+    from symprop.report import Report
     from symprop.worked import Worked
 
 __all__ = ["main"]
@@ -185,7 +186,7 @@ def _worked(derivation: Derivation, folder: Path, options: Mapping[str, Any]) ->
     """Work the sample and the iteration that the options ask for."""
     from symprop.worked import work
 
-    data = _data(derivation.network, folder, None)
+    data = _data(derivation.network, folder, options.get("data_file"))
     if options["sample"] >= _samples(data):
         raise click.UsageError(
             f"--sample {options['sample']}: the data has the samples 0 to {_samples(data) - 1}"
@@ -214,6 +215,62 @@ def _unicode() -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+@cli.command(epilog=NET_HELP)
+@net_argument
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"),
+    show_default=True, help="File to write.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Overwrite a file that symprop did not write.")
+@click.option("--wrt", metavar="NAME", help="The variable whose derivative is worked in steps.")
+@click.option(
+    "--data", "data_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="CSV or .npz with the inputs and targets by name; the description's data unless given.",
+)  # fmt: skip
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Which sample of the data is worked.",
+)  # fmt: skip
+@click.option(
+    "--epochs", type=click.IntRange(min=0),
+    help="Epochs of the training that is drawn; 0 for none. The description's unless given.",
+)  # fmt: skip
+@json_option
+def report(net: str, output: Path, force: bool, as_json: bool, **options: Any) -> None:
+    """Write a page about NET to hand out: drawing, formulas, a worked step, its training."""
+    from symprop.report import write
+
+    done = _report(*_network(net), options)
+    path = write(done, output, force=force)
+    if as_json:
+        _print_json({"name": done.title, "path": str(path)})
+    else:
+        click.echo(path)
+
+
+def _report(network: Network, folder: Path, options: Mapping[str, Any]) -> Report:
+    """Derive, compile, verify, work and train NETWORK, and make its report."""
+    from symprop.compiler import compile
+    from symprop.data import split
+    from symprop.report import history, report
+    from symprop.verify import verify
+
+    _say(f"{network.name}: deriving, compiling and verifying")
+    kernels = compile(network)
+    found = verify(network, module=kernels)
+    if not (network.data.samples or network.data.file or options["data_file"]):
+        return report(kernels.derivation, wrt=options["wrt"], verification=found)
+    worked = _worked(kernels.derivation, folder, {**options, "iteration": 1})
+    data, _ = split(_data(network, folder, options["data_file"]), network.data.test_samples)
+    epochs = options["epochs"]
+    if epochs is None:  # one epoch is no curve
+        epochs = network.training.epochs if network.training.epochs > 1 else 100
+    drawn = history(kernels, data, epochs=epochs) if epochs else None
+    return report(
+        kernels.derivation, worked=worked, wrt=options["wrt"], verification=found, training=drawn
+    )
 
 
 @cli.command(epilog=NET_HELP)

@@ -17,10 +17,13 @@ from symprop.functions import Normalisation, Reduction
 from symprop.indices import branches, index_name
 from symprop.network import Equation
 
-__all__ = ["MathMLPrinter", "fraction", "identifier", "mathml", "operator", "row"]
+__all__ = [
+    "MathMLPrinter",
+    "bracketed", "fraction", "identifier", "mathml", "operator", "row"]
 
 _SIGNS = {">=": "≥", "<=": "≤", "==": "=", "!=": "≠", ">": ">", "<": "<"}
 _TIMES = "<mo>&#x22C5;</mo>"
+_MINUS = "−"
 _UPRIGHT = frozenset("exp log sin cos tan sinh cosh tanh asin acos atan max min".split())
 
 
@@ -77,8 +80,11 @@ def partial(above: str, below: str) -> str:
     return fraction(row("<mi>∂</mi>", above), row("<mi>∂</mi>", below))
 
 
-def _bracketed(inside: str) -> str:
-    return row(operator("("), inside, operator(")"))
+def bracketed(inside: str) -> str:
+    """Return `inside` in brackets, which grow only around what is high."""
+    tall = any(f"<{tag}" in inside for tag in ("mfrac", "munder", "mtable", "msqrt"))
+    stretch = "" if tall else ' stretchy="false"'
+    return row(f"<mo{stretch}>(</mo>", inside, f"<mo{stretch}>)</mo>")
 
 
 class MathMLPrinter(Printer):
@@ -115,26 +121,26 @@ class MathMLPrinter(Printer):
         return f"<msub>{identifier(name)}{row(inside)}</msub>"
 
     def _print_Integer(self, expr: sympy.Integer) -> str:
-        return row(operator("-"), f"<mn>{-expr}</mn>") if expr < 0 else f"<mn>{expr}</mn>"
+        return row(operator(_MINUS), f"<mn>{-expr}</mn>") if expr < 0 else f"<mn>{expr}</mn>"
 
     def _print_Rational(self, expr: Rational) -> str:
         whole = fraction(f"<mn>{abs(expr.p)}</mn>", f"<mn>{expr.q}</mn>")
-        return row(operator("-"), whole) if expr < 0 else whole
+        return row(operator(_MINUS), whole) if expr < 0 else whole
 
     def _print_Float(self, expr: sympy.Float) -> str:
         number = f"<mn>{abs(float(expr))!r}</mn>"
-        return row(operator("-"), number) if expr < 0 else number
+        return row(operator(_MINUS), number) if expr < 0 else number
 
     def _print_Add(self, expr: Add) -> str:
         return self.joined([self.doprint(term) for term in ordered_terms(expr)])
 
     def joined(self, terms: list[str]) -> str:
         """Join printed terms by their signs."""
-        minus = f"<mrow>{operator('-')}"
+        minus = f"<mrow>{operator(_MINUS)}"
         parts = terms[:1]
         for term in terms[1:]:
             if term.startswith(minus):
-                parts += [operator("-"), "<mrow>" + term.removeprefix(minus)]
+                parts += [operator(_MINUS), "<mrow>" + term.removeprefix(minus)]
             else:
                 parts += [operator("+"), term]
         return row(*parts)
@@ -154,10 +160,12 @@ class MathMLPrinter(Printer):
             bottom = [sympy.Integer(size.q), *bottom] if size.q != 1 else bottom
         else:
             top = [size, *top]
-        shown = self._product(top)
+        alone = len(top) == 1 and not bottom
+        whole = alone and isinstance(top[0], Sum)  # a minus before a sum needs no brackets
+        shown = self.factor(top[0]) if alone and not whole else self._product(top)
         if bottom:
             shown = fraction(shown, self._product(bottom))
-        return row(operator("-"), shown) if number.is_negative else shown
+        return row(operator(_MINUS), shown) if number.is_negative else shown
 
     def _product(self, factors: list[Expr]) -> str:
         if len(factors) == 1:
@@ -172,8 +180,12 @@ class MathMLPrinter(Printer):
         if isinstance(factor, Pow) and factor.exp == 1:
             factor = factor.base
         shown = self.doprint(factor)
-        loose = isinstance(factor, Add | Sum | Piecewise) or shown.startswith("<mrow><mo>-")
-        return _bracketed(shown) if loose else shown
+        loose = self.loose(factor) or shown.startswith(f"<mrow>{operator(_MINUS)}")
+        return bracketed(shown) if loose else shown
+
+    def loose(self, factor: Expr) -> bool:
+        """Tell whether a factor needs brackets."""
+        return isinstance(factor, Add | Sum | Piecewise)
 
     def _print_Pow(self, expr: Pow) -> str:
         base, exponent = expr.args
@@ -190,7 +202,8 @@ class MathMLPrinter(Printer):
         """Return the base of a power, bracketed where it has to be."""
         shown = self.doprint(base)
         plain = isinstance(base, Symbol | Indexed) or (base.is_Integer and base >= 0)
-        return shown if plain and not shown.startswith("<mrow><mo>-") else _bracketed(shown)
+        loose = "<mfrac>" in shown or shown.startswith(f"<mrow>{operator(_MINUS)}")
+        return shown if plain and not loose else bracketed(shown)
 
     def _print_exp(self, expr: Expr) -> str:
         return f"<msup><mi>e</mi>{row(self.doprint(expr.args[0]))}</msup>"
@@ -205,7 +218,7 @@ class MathMLPrinter(Printer):
         bound = operator(",").join(self.doprint(limit[0]) for limit in expr.limits)
         body = self.doprint(expr.function)
         if isinstance(expr.function, Add):
-            body = _bracketed(body)
+            body = bracketed(body)
         return row(f"<munder><mo>∑</mo>{row(bound)}</munder>", body)
 
     def _print_Function(self, expr: sympy.Function) -> str:
@@ -218,7 +231,7 @@ class MathMLPrinter(Printer):
         if below:
             head = f"<msub>{head}{below}</msub>"
         inside = operator(",").join(map(self.doprint, arguments))
-        return row(head, "<mo>&#x2061;</mo>", _bracketed(inside))
+        return row(head, "<mo>&#x2061;</mo>", bracketed(inside))
 
     def _print_Reduction(self, expr: Reduction) -> str:
         bound = row(operator(",").join(map(self.doprint, expr.bound)))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sympy import Expr, Indexed, Symbol
 
+from symprop.mathml import operator
 from symprop.writing import ASCII, LATEX, MATHML, Lookup, Quantity, Writer, latex_words
 
 __all__ = ["Chain", "Line", "Parts", "Product", "Remark", "Row", "Section", "Total"]
@@ -48,7 +49,8 @@ class Line:
     """A quantity with its formula and, where there is a `lookup`, with numbers.
 
     `fixed` gives numbers to symbols that are never shown by name (hyperparameters);
-    `becomes` says that the line gives the quantity a new value.
+    `becomes` says that the line gives the quantity a new value, `general` that its sums
+    stay as they are written in index notation.
     """
 
     quantity: Quantity
@@ -56,6 +58,7 @@ class Line:
     lookup: Lookup | None = field(default=None, repr=False, compare=False)
     fixed: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     becomes: bool = False
+    general: bool = False
 
     @cached_property
     def value(self) -> Any:
@@ -79,7 +82,7 @@ class Line:
 
     def parts(self, writer: Writer) -> Parts:
         """Return name, formula, numbers and value."""
-        cells = [writer.formula(self.expression, self.fixed)]
+        cells = [writer.formula(self.expression, self.fixed, general=self.general)]
         value = ""
         if self.lookup is not None and self.expression == self.quantity:
             cells = [writer.number(self.value)]
@@ -274,36 +277,56 @@ def latex_document(title: str, sections: Iterable[Section], notes: Sequence[str]
 
 
 def html_rows(section: Section) -> str:
-    """Return the rows of a section as a table of MathML."""
-    rows = "\n".join(_html_row(row.parts(MATHML)) for row in section.rows)
+    """Return the rows of a section as a table of MathML; long rows go over several lines."""
+    rows = "\n".join(
+        _html_row(row.parts(MATHML), _broad(row.parts(ASCII))) for row in section.rows
+    )
     return f'<div class="scroll"><table class="steps">\n{rows}\n</table></div>' if rows else ""
 
 
-def _html_row(row: Parts) -> str:
+def _broad(row: Parts) -> bool:
+    return len(row.cells) > 1 and _wide(_left(row), row)
+
+
+def _html_row(row: Parts, broad: bool) -> str:
     if not row.cells:
-        return f'<tr><td colspan="5" class="remark">{row.name}</td></tr>'
-    sign = "←" if row.sign != "=" else "="
-    name = f'<td class="name">{_math(row.name)}</td><td class="sign">{sign}</td>'
-    rest = (*row.cells[1:], *([row.value] if row.value else []))
+        return f'<tr><td colspan="5" class="remark">{_math(row.name)}</td></tr>'
+    first, *more = [*row.cells, *([row.value] if row.value else [])]
+    start = f'<td class="name">{_math(row.name)}</td>{_sign("←" if row.sign != "=" else "=")}'
+    if broad:
+        lines = [f'{start}<td colspan="3">{_math(first)}</td>']
+        lines += [f'<td></td>{_sign("=")}<td colspan="3">{_math(cell)}</td>' for cell in more]
+        return "".join(f"<tr>{line}</tr>" for line in lines)
     if row.free:
-        shown = "".join(f"<mo>=</mo>{cell}" for cell in rest)
-        return f'<tr class="free">{name}<td colspan="3">{_math(row.cells[0] + shown)}</td></tr>'
-    second = row.cells[1] if len(row.cells) > 1 else ""
-    numbers = f"<td>{_math('<mo>=</mo>' + second)}</td>" if second else "<td></td>"
-    last = _math("<mo>=</mo>" + row.value) if row.value else ""
-    value = f'<td class="value">{last}</td>'
-    return f"<tr>{name}<td>{_math(row.cells[0])}</td>{numbers}{value}</tr>"
+        whole = _math(operator("=").join([first, *more]))
+        return f'<tr class="free">{start}<td colspan="3">{whole}</td></tr>'
+    second = _equal(row.cells[1]) if len(row.cells) > 1 else ""
+    value = _equal(row.value) if row.value else ""
+    return (
+        f"<tr>{start}<td>{_math(first)}</td><td>{second}</td>"
+        f'<td class="value">{value}</td></tr>'
+    )
+
+
+def _sign(sign: str) -> str:
+    return f'<td class="sign">{_math(operator(sign))}</td>'
+
+
+def _equal(cell: str) -> str:
+    return _math(operator("=") + cell)
 
 
 def _math(inside: str) -> str:
-    return f'<math xmlns="http://www.w3.org/1998/Math/MathML">{inside}</math>'
+    xmlns = "http://www.w3.org/1998/Math/MathML"
+    return f'<math xmlns="{xmlns}" displaystyle="true">{inside}</math>'
 
 
 def html_fragment(sections: Iterable[Section], level: int = 3) -> str:
     """Return sections as HTML, with headings of the given level."""
     parts = []
     for section in sections:
-        parts += [f"<h{level}>{escape(section.title)}</h{level}>"] if section.title else []
+        title = escape(section.title.replace("<-", "←"))
+        parts += [f"<h{level}>{title}</h{level}>"] if title else []
         parts.append(html_rows(section))
     return "\n".join(filter(None, parts))
 
@@ -315,7 +338,7 @@ def line_data(line: Line, writer: Writer) -> dict[str, Any]:
     """Return a line for JSON: name, formula, formula with numbers, value."""
     return {
         "name": writer.quantity(line.quantity),
-        "formula": writer.formula(line.expression, line.fixed),
+        "formula": writer.formula(line.expression, line.fixed, general=line.general),
         "substituted": line.substituted(writer),
         "value": None if line.value is None else float(line.value),
     }

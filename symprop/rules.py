@@ -74,7 +74,7 @@ def chain_rules(derivation: Derivation, name: str) -> tuple[ChainRule, ...]:
 
 
 def _rule(derivation: Derivation, name: str, adjoint: Equation) -> ChainRule:
-    result = Line(adjoint.lhs, adjoint.rhs)
+    result = Line(adjoint.lhs, adjoint.rhs, general=True)
     terms = []
     with distribute(False):
         for equation in readers(derivation, name):
@@ -86,8 +86,8 @@ def _rule(derivation: Derivation, name: str, adjoint: Equation) -> ChainRule:
             terms.append(term)
         total = name_bound(Add(*terms), map(index_name, adjoint.indices))
     slopes = sorted(total.atoms(Slope), key=lambda slope: slope.sort_key())
-    factors = tuple(Line(slope.partial, slope.args[2]) for slope in slopes)
-    return ChainRule(Line(adjoint.lhs, total), factors, result)
+    factors = tuple(Line(slope.partial, slope.args[2], general=True) for slope in slopes)
+    return ChainRule(Line(adjoint.lhs, total, general=True), factors, result)
 
 
 def _term(derivation: Derivation, equation: Equation, below: Variable) -> Expr | None:

@@ -211,7 +211,7 @@ def explanation(
 def formula_page(derivation: Derivation, wrt: str | None = None, expand: bool = False) -> Page:
     """Return what `text_page` shows as a page that can be written as HTML."""
     shown = tuple(
-        Section(title, tuple(Line(equation.lhs, equation.rhs) for equation in equations))
+        Section(title, tuple(Line(eq.lhs, eq.rhs, general=True) for eq in equations))
         for title, equations in page(derivation, wrt, expand)
     )
     title = derivation.network.name if wrt is None else f"{derivation.network.name}: {wrt}"

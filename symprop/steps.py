@@ -40,7 +40,7 @@ from symprop.rows import (
 )
 from symprop.rules import ChainRule, chain_rules
 from symprop.worked import Worked, decimals, hyperparameters
-from symprop.writing import ASCII, UNICODE, Literal, Lookup, Partial, Words, Writer, spelled
+from symprop.writing import ASCII, UNICODE, Literal, Lookup, Partial, Words, Writer, opened
 
 __all__ = [
     "Path",
@@ -340,7 +340,7 @@ def _slots(
 def forward_sections(derivation: Derivation, worked: Worked | None = None) -> tuple[Section, ...]:
     """Return the forward pass: the data, then every equation, with numbers where worked."""
     if worked is None:
-        rows = tuple(Line(equation.lhs, equation.rhs) for equation in derivation.forward)
+        rows = tuple(Line(eq.lhs, eq.rhs, general=True) for eq in derivation.forward)
         return (Section("Forward pass", rows), *function_sections(derivation))
     lookup = Lookup(worked.arrays)
     return (
@@ -390,7 +390,7 @@ def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None
             continue
         rows: list[Row] = []
         if len(elements) > _ELEMENTS:
-            rows.append(Line(equation.lhs, equation.rhs))
+            rows.append(Line(equation.lhs, equation.rhs, general=True))
             elements = wanted[:_ELEMENTS] or [elements[0], elements[1], elements[-1]]
         elif used is not None:
             elements = wanted
@@ -403,7 +403,7 @@ def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None
 def _reads(expression: Expr) -> Iterator[Node]:
     """Yield the elements that an expression reads; of a long sum only those that are shown."""
     with distribute(False):
-        shown = spelled(expression, _ELEMENTS)
+        shown = opened(expression, _ELEMENTS)
     for access in accesses(shown):
         if isinstance(access, Symbol):
             yield str(access), ()
@@ -447,7 +447,7 @@ def function_sections(
 def _meaning(node: Expr) -> tuple[Line, ...]:
     """Return the definition of a function, and the derivative of one of a single number."""
     if isinstance(node, Reduction | Normalisation):
-        return (Line(node, node.definition()),)
+        return (Line(node, node.definition(), general=True),)
     z, a = Symbol("z", real=True), Symbol("a", real=True)
     call = node.func(z, *(a if accesses(part) else part for part in node.args[1:]))
     with distribute(False):

@@ -39,8 +39,16 @@ from sympy.core.parameters import distribute
 from sympy.printing.precedence import PRECEDENCE
 
 from symprop.formulas import LatexPrinter, TextPrinter, latex_name
-from symprop.functions import Reduction, log_softmax, logsumexp, reduce_max, softmax
-from symprop.indices import bound_indices, branches, free_indices, rebuild, size, substitute
+from symprop.functions import Normalisation, Reduction, log_softmax, logsumexp, reduce_max, softmax
+from symprop.indices import (
+    bound_indices,
+    branches,
+    free_indices,
+    rebuild,
+    size,
+    substitute,
+    summation,
+)
 from symprop.mathml import MathMLPrinter, identifier, operator, row
 from symprop.mathml import partial as mathml_partial
 from symprop.network import Equation
@@ -62,6 +70,7 @@ __all__ = [
     "Writer",
     "latex_words",
     "number_text",
+    "opened",
     "spelled",
 ]
 
@@ -235,6 +244,17 @@ def spelled(expression: Basic, short: int = SHORT) -> Basic:
     return rebuild(expression, [spelled(part, short) for part in expression.args])
 
 
+def opened(expression: Basic, short: int = SHORT) -> Basic:
+    """Return `expression` spelled out, reductions too: what it reads are elements only."""
+    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
+        return expression
+    if bound_indices(expression):
+        if free_indices(expression) or not isinstance(expression, Reduction | Normalisation):
+            return spelled(expression, short)
+        return _elementary(expression, short)
+    return rebuild(expression, [opened(part, short) for part in expression.args])
+
+
 def numerical(expression: Basic, lookup: Lookup) -> Basic:
     """Return `expression` as it is written with numbers in the place of names.
 
@@ -265,17 +285,18 @@ def _quoted(factor: Expr, lookup: Lookup) -> Expr:
     return numerical(factor, lookup)
 
 
-def _elementary(node: Expr) -> Expr:
+def _elementary(node: Expr, short: int = SHORT) -> Expr:
     """Return a reduction or normalisation by its definition, spelled out."""
     body, bound = node.args[0], bound_indices(node)
     if isinstance(node, softmax | log_softmax):
         here = substitute(body, {bound[0]: node.at})
-        total = _terms(Sum(sympy.exp(body), *bound), sympy.exp(body), bound)
+        total = _terms(summation(sympy.exp(body), bound), sympy.exp(body), bound, short)
         if isinstance(node, softmax):
             return Mul(sympy.exp(here), Pow(total, -1, evaluate=False), evaluate=False)
         return Add(here, -sympy.log(total), evaluate=False)
     if isinstance(node, logsumexp):
-        return sympy.log(_terms(Sum(sympy.exp(body), *bound), sympy.exp(body), bound))
+        exponentials = summation(sympy.exp(body), bound)
+        return sympy.log(_terms(exponentials, sympy.exp(body), bound, short))
     if isinstance(node, Reduction) and prod(map(size, bound)) <= 2 * SHORT:
         choose = sympy.Max if isinstance(node, reduce_max) else sympy.Min
         return choose(*_nonzero(body, bound))
@@ -398,7 +419,8 @@ class _Latex(_Numbers, LatexPrinter):
         return _signed([str(self._print(term)) for term in self._as_ordered_terms(expr)])
 
     def _print_Pow(self, expr: Pow) -> str:
-        if self.negative(expr.base) and expr.exp.is_Integer and expr.exp > 0:
+        loose = self.negative(expr.base) or (self.lookup is None and "/d" in str(expr.base))
+        if loose and isinstance(expr.base, Symbol | Indexed) and expr.exp.is_positive:
             return rf"\left({self._print(expr.base)}\right)^{{{expr.exp}}}"
         return str(super()._print_Pow(expr))
 
@@ -471,10 +493,8 @@ class _MathML(_Numbers, MathMLPrinter):
         *first, last = map(self.doprint, expr.shown)
         return self.joined([*first, operator("⋯"), last] if expr.elided else [*first, last])
 
-    def factor(self, factor: Expr) -> str:
-        if isinstance(factor, Terms):
-            return row(operator("("), self.doprint(factor), operator(")"))
-        return super().factor(factor)
+    def loose(self, factor: Expr) -> bool:
+        return isinstance(factor, Terms) or super().loose(factor)
 
     def base(self, base: Expr) -> str:
         return self.doprint(base) if isinstance(base, Quoted) else super().base(base)
@@ -486,9 +506,9 @@ def mathml_number(value: Any) -> str:
     shown = f"<mn>{mantissa}</mn>"
     if exponent:
         power = f"<mn>{abs(int(exponent))}</mn>"
-        power = row(operator("-"), power) if exponent.startswith("-") else power
+        power = row(operator("−"), power) if exponent.startswith("-") else power
         shown = row(shown, operator("×"), f"<msup><mn>10</mn>{power}</msup>")
-    return row(operator("-"), shown) if value < 0 else shown
+    return row(operator("−"), shown) if value < 0 else shown
 
 
 def mathml_element(expr: Indexed) -> str:
@@ -524,10 +544,20 @@ class Writer:
     brackets: tuple[str, str] = ("(", ")")
     polish: Callable[[str], str] = str
 
-    def formula(self, expression: Basic, fixed: Mapping[str, Any] | None = None) -> str:
-        """Return an expression with names; those in `fixed` are numbers."""
+    def formula(
+        self,
+        expression: Basic,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        general: bool = False,
+    ) -> str:
+        """Return an expression with names; those in `fixed` are numbers.
+
+        Sums are spelled out as far as they have no free index, unless `general`.
+        """
         with distribute(False):
-            shown = self.printer(None, fixed or {}).doprint(spelled(expression))
+            inner = expression if general else spelled(expression)
+            shown = self.printer(None, fixed or {}).doprint(inner)
         return self.polish(str(shown))
 
     def numbers(
@@ -608,5 +638,5 @@ MATHML = Writer(
     operator("⋅"),
     operator("+"),
     "←",
-    (operator("("), operator(")")),
+    ('<mrow><mo stretchy="false">(</mo>', '<mo stretchy="false">)</mo></mrow>'),
 )
