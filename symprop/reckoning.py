@@ -197,7 +197,12 @@ class _Slope:
         values = evaluate(forward, known).values
         shapes = {f"d{self.loss}/d{name}": shape for name, shape in self.reads.items()}
         found = evaluate(self.backward, values, shapes).values
-        return {name: found[f"d{self.loss}/d{name}"].exact for name in self.reads}
+        return {
+            name: found[f"d{self.loss}/d{name}"].exact
+            if f"d{self.loss}/d{name}" in found
+            else np.full((1, *shape), MP.mpf(0), dtype=object)  # by whole numbers: subscripts
+            for name, shape in self.reads.items()
+        }
 
 
 def _known(exact: Objects) -> Value:

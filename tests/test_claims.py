@@ -263,6 +263,13 @@ def test_tensors_are_checked_by_element() -> None:
     assert report.checked[3].operands == (("z2[1]", "0.7077"),)
 
 
+def test_numbers_that_are_none() -> None:
+    text = CHAIN.replace('a = "w*x"', 'a = "w/(x - 0.9)"')
+    report = check(claimed(Claim("a", "0"), Claim("y", "0.7"), Claim("dL/dw", "1"), text=text))
+    assert {item.verdict for item in report.checked} == {"wrong"}
+    assert report.checked[0].exact == "nan"
+
+
 def test_a_derivative_by_what_the_stable_form_does_not_read() -> None:
     """The loss is computed from z3 for stability; its derivative by a3 is still -y/a3."""
     network = examples.load_example("two_hidden_layers")

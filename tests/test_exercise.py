@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sympy import Sum, log
+from zoo import ZOO
 
-from symprop import cli, description, examples
+from symprop import cli, description, examples, log_softmax
 from symprop.claims import Report, check
 from symprop.derivation import differentiate
 from symprop.errors import DataError
 from symprop.exercise import answers, exercise, sheet
 from symprop.network import Data, Network
+from symprop.precise import MP
+from symprop.quantities import elements
+from symprop.reckoning import Example, Reckoning
 from symprop.worked import work
 
 SMALL = ("kumar", "lamsal", "one_neuron", "relu", "two_hidden_layers")
@@ -159,10 +164,6 @@ def test_what_data_a_network_has_is_kept_in_kind() -> None:
     i, k = net.index("i", 3), net.index("k", 4)
     x, t, flag = net.input("x", i), net.target("t", k), net.target("flag")
     W = net.parameter("W", i, k, init="glorot_uniform")
-    from sympy import Sum
-
-    from symprop import log_softmax
-
     net.define("z", Sum(W[i, k] * x[i], i), k)
     z = net.variable("z").symbol
     net.loss(-Sum(t[k] * log_softmax(z[k], k), k) * (1 + flag))
@@ -174,13 +175,23 @@ def test_what_data_a_network_has_is_kept_in_kind() -> None:
     assert {float(exercise(net, seed).data.samples["flag"][0]) for seed in range(8)} == {0, 1}
 
 
+@pytest.mark.parametrize("name", ["attention", "convolution", "embedding", "tied", "unreached"])
+def test_networks_of_any_kind(name: str) -> None:
+    solved = answers(exercise(ZOO[name]()))
+    assert set(check(solved).counts) == {"exact"}
+    example = Example(solved)
+    reckoning = Reckoning(example, {})
+    asked = [quantity for claim in solved.claims for quantity, _ in elements(claim, solved)]
+    for quantity in asked[:: len(asked) // 20 + 1]:
+        found = reckoning.formula(quantity, split=False)[0]
+        assert abs(found - example.exact(quantity)) < MP.mpf(10) ** -50, quantity
+
+
 def test_too_large_for_the_hand() -> None:
     with pytest.raises(DataError, match="2,410 weights and biases, more than the 100"):
         exercise(load("digits"))
     net = Network("nowhere")
     x, w = net.input("x"), net.parameter("w", init=1)
-    from sympy import log
-
     net.loss(log(-(w**2) - 1) * x)
     with pytest.raises(DataError, match="do all equations have a value"):
         exercise(net)
