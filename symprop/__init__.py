@@ -25,7 +25,7 @@ _HOMES = {
     "Optimizer": "optimizers",
     "compile": "compiler",
     "generate": "generation",
-    "verify": "verify",
+    "verify": "verification",
     "train": "training",
     "load_example": "examples",
     **dict.fromkeys(

@@ -250,12 +250,33 @@ def report(net: str, output: Path, force: bool, as_json: bool, **options: Any) -
         click.echo(path)
 
 
+@cli.command()
+@click.argument("place", metavar="FILE.py:LINE")
+@click.option("--net", metavar="NET", help="The description, unless it comes with symprop.")
+@json_option
+def explain(place: str, net: str | None, as_json: bool) -> None:
+    """Say which gradient a line of generated kernels belongs to, and by which rule."""
+    from symprop.derivation import differentiate
+    from symprop.explain import explain as explain_line
+    from symprop.explain import find_line
+
+    path, _, number = place.rpartition(":")
+    if not path or not number.isdigit():
+        raise click.UsageError(f"got {place!r}, expected FILE.py:LINE, as in kumar.py:120")
+    line = find_line(path, int(number))
+    found = explain_line(line, differentiate(_network(net or line.network)[0]))
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        click.echo(found)
+
+
 def _report(network: Network, folder: Path, options: Mapping[str, Any]) -> Report:
     """Derive, compile, verify, work and train NETWORK, and make its report."""
     from symprop.compiler import compile
     from symprop.data import split
     from symprop.report import history, report
-    from symprop.verify import verify
+    from symprop.verification import verify
 
     _say(f"{network.name}: deriving, compiling and verifying")
     kernels = compile(network)
@@ -283,7 +304,7 @@ def generate(
 ) -> None:
     """Verify the kernels of NET and write them as a module to the output folder."""
     from symprop.compiler import compile, write
-    from symprop.verify import check
+    from symprop.verification import check
 
     network, _ = _network(net)
     kernels = compile(network, dtype=dtype, optimizer=optimizer)
@@ -303,7 +324,7 @@ def generate(
 def verify(net: str, dtype: str, optimizer: str | None, seed: int, as_json: bool) -> None:
     """Compare the kernels of NET with the mathematics, evaluated with 50 digits."""
     from symprop.compiler import compile
-    from symprop.verify import verify as verify_network
+    from symprop.verification import verify as verify_network
 
     network, _ = _network(net)
     kernels = compile(network, dtype=dtype, optimizer=optimizer)
@@ -342,7 +363,7 @@ def train(net: str, as_json: bool, **options: Any) -> None:
     from symprop.data import split
     from symprop.training import evaluate, save_parameters
     from symprop.training import train as train_network
-    from symprop.verify import check
+    from symprop.verification import check
 
     network, folder = _network(net)
     data = _data(network, folder, options["data_file"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from symprop.compiler import compile, write
 from symprop.network import Network
 from symprop.optimizers import Optimizer
-from symprop.verify import check
+from symprop.verification import check
 
 __all__ = ["generate"]
 

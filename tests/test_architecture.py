@@ -11,7 +11,7 @@ FLOORS = (
     "errors functions indices network quantities description layers rewrites flatten formulas "
     "partials reuse contributions closed_form derivation optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
-    "comparison replay verify generation data weights training "
+    "comparison replay verification generation data weights training "
     "reckoning claims exercise examples show cli"
 ).split()
 

@@ -11,7 +11,7 @@ from zoo import ZOO
 import symprop
 from symprop import Network
 from symprop.points import draw
-from symprop.verify import compare_formulas
+from symprop.verification import compare_formulas
 
 QUICK = settings(
     max_examples=40,

@@ -95,16 +95,16 @@ def _planned(request: _Request, derivation: Derived, words: Vocabulary) -> _Plan
     shapes = {equation.name: _shape(equation) for equation in equations}
     shapes |= {name: tuple(map(size, found)) for name, found in words.indices.items()}
     floats = {name: shape for name, shape in shapes.items() if name not in words.integers}
-    steps, shapes = contract(batch(equations, words), floats, {*words.taken, *shapes})
     outside = {variable.name for variable in request.outputs}
+    steps, shapes = contract(batch(equations, words, outside), floats, {*words.taken, *shapes})
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     return _Plan(request, *localise(schedule(steps), shapes, outside))
 
 
 def _shared(equations: tuple[Equation, ...], words: Vocabulary) -> tuple[Equation, ...]:
-    expanded = Values({*words.taken}, {*words.data})
+    expanded = Values({*words.taken}, {*words.data}, words.adjoints)
     expand(equations, expanded)
-    shared = Values(expanded.taken, {*words.data})
+    shared = Values(expanded.taken, {*words.data}, words.adjoints)
     share(tuple(expanded.equations), shared)
     return tuple(shared.equations)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Add, Basic, Dummy, Expr, Idx, Indexed, Mul, Sum, Symbol
 
+from symprop.errors import LoweringError
 from symprop.formulas import text
 from symprop.indices import (
     accesses,
@@ -39,16 +40,26 @@ class _MixedError(Exception):
     """A value depends on a sample and on a sum over the samples."""
 
 
-def batch(equations: Iterable[Equation], words: Vocabulary) -> tuple[Compute, ...]:
+def batch(
+    equations: Iterable[Equation], words: Vocabulary, outputs: Iterable[str] = ()
+) -> tuple[Compute, ...]:
     """Return the steps that compute `equations` for a batch.
 
-    Where the loss is among them, the last step adds up the losses of the samples.
+    Where the loss is among them, the last step adds up the losses of the samples. The
+    `outputs` have a row for each sample even where all rows are equal. Raises
+    `LoweringError` for a gradient that is no sum over the samples.
     """
-    equations = tuple(equations)
+    equations, outputs = tuple(equations), frozenset(outputs)
     try:  # also the adjoints of values that are computed from parameters are sums
-        found = _Batch(equations, words, frozenset(words.adjoints.values()))
+        found = _Batch(equations, words, frozenset(words.adjoints.values()), outputs)
     except _MixedError:
-        found = _Batch(equations, words, frozenset(words.parameters))
+        try:
+            found = _Batch(equations, words, frozenset(words.parameters), outputs)
+        except _MixedError as error:
+            raise LoweringError(
+                f"{error}: it mixes values of one sample with sums over all samples; give "
+                "what depends on parameters only an equation of its own"
+            ) from None
     return tuple(found.done)
 
 
@@ -56,10 +67,15 @@ class _Batch:
     """One pass over the equations of a kernel; `owners` may have adjoints that are sums."""
 
     def __init__(
-        self, equations: tuple[Equation, ...], words: Vocabulary, owners: frozenset[str]
+        self,
+        equations: tuple[Equation, ...],
+        words: Vocabulary,
+        owners: frozenset[str],
+        outputs: frozenset[str],
     ) -> None:
         self.words = words
         self.owners = owners
+        self.outputs = outputs
         self.sampled = set(words.data)
         self.summed: set[str] = set()
         self.started: set[str] = set()
@@ -89,7 +105,7 @@ class _Batch:
             if not self.sampled.isdisjoint(reads):
                 raise _MixedError(equation.name)
             self.summed.add(equation.name)
-        elif not self.sampled.isdisjoint(reads):
+        elif not self.sampled.isdisjoint(reads) or equation.name in self.outputs:
             self.sampled.add(equation.name)
         own = equation.name in self.sampled
         if equation.accumulate:

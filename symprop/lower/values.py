@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import sympy
@@ -58,11 +58,14 @@ class Values:
     """Equations in order, and which value each of them names.
 
     `sampled` holds the names whose value differs from sample to sample; it grows
-    with the equations.
+    with the equations. `adjoints` gives the variable of each adjoint: the adjoint of
+    what does not differ will be a sum over the samples, so its name stands for no
+    other value.
     """
 
     taken: set[str]
     sampled: set[str]
+    adjoints: Mapping[str, str] = field(default_factory=dict)
     equations: list[Equation] = field(default_factory=list)
     known: dict[Basic, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
@@ -75,6 +78,8 @@ class Values:
         self.equations.append(equation)
         if self.varies(equation.rhs) or any(map(self.varies, equation.indices)):
             self.sampled.add(equation.name)
+        if equation.name in self.adjoints and self.adjoints[equation.name] not in self.sampled:
+            return
         indices = appearing(equation.rhs)
         plain = all(isinstance(subscript, Idx) for subscript in equation.indices)
         if plain and not equation.accumulate and set(indices) == set(equation.indices):

@@ -27,7 +27,7 @@ from symprop.network import Equation
 from symprop.optimizers import OPTIMIZERS
 from symprop.points import KINDS, draw, integer_data, mathematics
 from symprop.precise import arithmetic
-from symprop.verify import Report, check, verify, verify_training
+from symprop.verification import Report, check, verify, verify_training
 
 QUICK = ("moderate", "extreme")
 
