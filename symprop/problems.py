@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from symprop.errors import NetworkError, nearest
+from symprop.errors import DescriptionError, NetworkError, nearest
 
 __all__ = [
     "Problems",
@@ -48,14 +48,16 @@ class Problems:
         return bool(self._lines)
 
     def lines(self) -> list[str]:
-        """Return the problems, a line each, cut where there are very many."""
-        more = len(self._lines) - _MANY
-        rest = [f"{self.where}: and {more} more problems"] if more > 0 else []
-        return list(self._lines)[:_MANY] + rest
+        """Return the problems, a line each."""
+        return list(self._lines)
 
     def add(self, place: str, message: str) -> None:
-        """Note down a problem, unless the same is there already."""
+        """Note down a problem, unless the same is there; give up where there are very many."""
         self._lines[f"{self.where}{', ' if place else ''}{place}: {one_line(message)}"] = None
+        if len(self._lines) >= _MANY:
+            raise DescriptionError(
+                [*self._lines, f"{self.where}: there may be more problems; mend these first"]
+            )
 
     def unknown(self, table: Iterable[str], keys: Iterable[str], place: str) -> None:
         """Note down the keys of `table` that are not in `keys`."""
