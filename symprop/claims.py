@@ -152,14 +152,21 @@ def _described(item: Checked) -> str:
     place = f"  ({item.where})" if item.where else ""
     lines = [f"  {item.name} = {item.printed}{place}", f"    right is {item.exact}"]
     if item.own:
-        lines.append(f"    {item.own} from the document's own {_listed(item.operands)}")
+        lines.append(f"    {item.own} from the document's own {_listed(item.operands, item.after)}")
     if item.formula:
         lines.append(f"    by {item.formula}")
     return "\n".join(lines)
 
 
-def _listed(operands: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in operands)
+def _listed(operands: tuple[tuple[str, str], ...], after: int) -> str:
+    """Return printed numbers in a row; those of the same update as what they give need not say so.
+
+    >>> _listed((("a1[0] after 1 update", "0.9940"), ("b2[0] after 1 update", "0.1009")), 1)
+    'a1[0] = 0.9940, b2[0] = 0.1009'
+    """
+    same = all(name.endswith(_after(after)) for name, _ in operands)
+    names = [name.removesuffix(_after(after)) if same else name for name, _ in operands]
+    return ", ".join(f"{name} = {value}" for name, (_, value) in zip(names, operands, strict=True))
 
 
 def _table(items: tuple[Checked, ...]) -> str:
@@ -321,7 +328,7 @@ class _Checker:
         named = self._with_own(item, printed, result, entries)
         blame = tuple(_pair(entries[q]) for q in wrong or result.operands)
         kind = "the wrong" if wrong else "the document's"
-        reason = f"{named.own} from {kind} {_listed(blame)}"
+        reason = f"{named.own} from {kind} {_listed(blame, item.after)}"
         return replace(named, verdict="follows" if wrong else "carried", reason=reason)
 
     def _with_own(
