@@ -189,6 +189,7 @@ def _cells(item: Checked) -> tuple[str, str, str, str, str]:
 def check(network: Network) -> Report:
     """Recompute every claim of `network` and say what to think of each.
 
+    The example is the first sample that comes with the network; updates use that one alone.
     Raises `DescriptionError` for a claim that does not fit the network, `DataError` where
     the network has no sample to work.
     """
