@@ -17,7 +17,19 @@ from numpy.typing import ArrayLike
 from symprop.errors import VerificationError
 from symprop.precise import Arithmetic, Floats, Value, mpf_array
 
-__all__ = ["Kind", "Row", "call", "compare", "merge", "parameters_of"]
+__all__ = [
+    "Kind",
+    "Row",
+    "call",
+    "compare",
+    "compare_equal",
+    "compare_mean",
+    "merge",
+    "parameters_of",
+]
+
+MANY = 4096
+"""How many elements of one array are compared to sixty digits."""
 
 Kind = Literal["output", "loss", "gradient", "training"]
 
@@ -90,10 +102,7 @@ def compare(
     """Compare the array `got` with `expected`, element by element."""
     array = np.asarray(got, dtype=np.float64)
     if array.shape != expected.exact.shape:
-        problem = f"got an array of shape {array.shape}, expected {expected.exact.shape}"
-        return Row(
-            kind, name, np.inf, 0.0, np.inf, (), point, np.nan, np.nan, 1, 0, problem
-        )  # fmt: skip
+        return _misshapen(kind, name, point, array.shape, expected.exact.shape)
     shape = array.shape
     array, expected = array.ravel(), expected.map(np.ravel)
     with np.errstate(all="ignore"):
@@ -106,6 +115,52 @@ def compare(
     row = _row(kind, name, point, array, expected, (scaled, allowed, share), checked)
     place = np.unravel_index(row.place[0], shape) if shape else ()
     return replace(row, place=tuple(int(index) for index in place))
+
+
+def compare_mean(
+    kind: Kind, name: str, got: ArrayLike, samples: Value, count: int, point: str, form: Arithmetic
+) -> Row:
+    """Compare the array `got` with the mean over `count` samples.
+
+    Of many elements only the worst are compared to sixty digits; which they are, float64
+    can tell.
+    """
+    array, shape = np.asarray(got, dtype=np.float64), samples.exact.shape[1:]
+    if array.size <= MANY or array.shape != shape:
+        return compare(kind, name, array, samples.mean(count, form.epsilon), point, form)
+    flat = samples.map(lambda a: a.reshape(len(a), -1))
+    approximate, _, error = flat.rough_mean(count, form.epsilon)
+    with np.errstate(all="ignore"):
+        share = np.abs(array.ravel() - approximate) / error
+    share = np.where(np.isfinite(error), np.where(np.isnan(share), np.inf, share), -1.0)
+    worst = np.argpartition(-share, MANY)[:MANY]
+    mean = flat.map(lambda a: a[:, worst]).mean(count, form.epsilon)
+    row = compare(kind, name, array.ravel()[worst], mean, point, form)
+    checked = int(np.isfinite(error).sum())
+    place = np.unravel_index(worst[row.place[0]], shape)
+    return replace(
+        row, place=tuple(map(int, place)), checked=checked, unchecked=array.size - checked
+    )
+
+
+def compare_equal(
+    kind: Kind, name: str, got: ArrayLike, same: ArrayLike, point: str, form: Arithmetic
+) -> Row:
+    """Compare two arrays that must be equal bit for bit."""
+    left, right = np.atleast_1d(got), np.atleast_1d(same)
+    if left.shape != right.shape:
+        return _misshapen(kind, name, point, left.shape, right.shape)
+    worst = np.unravel_index(int(np.argmax(left != right)), left.shape)
+    row = compare(kind, name, left[worst], form.leaf(right[worst]), point, form)
+    place = tuple(map(int, worst)) if np.ndim(got) else ()
+    return replace(row, place=place, checked=left.size)
+
+
+def _misshapen(
+    kind: Kind, name: str, point: str, got: tuple[int, ...], expected: tuple[int, ...]
+) -> Row:
+    problem = f"got an array of shape {got}, expected {expected}"
+    return Row(kind, name, np.inf, 0.0, np.inf, (), point, np.nan, np.nan, 1, 0, problem)
 
 
 def _row(

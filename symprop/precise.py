@@ -110,15 +110,30 @@ class Value:
         one chain of additions; so the error is the sum of the samples' errors
         (`count` times their mean) and one rounding a sample on top.
         """
-        samples = len(self.exact)
-        repeats = np.bincount(np.arange(count) % samples, minlength=samples).astype(float)
-        weights = repeats.reshape(-1, *(1,) * (self.exact.ndim - 1))
-        exact = np.add.reduce(mpf_array(weights) * self.exact, axis=0) / MP.mpf(count)
-        magnitude = np.sum(weights * self.magnitude, axis=0) / count
-        operands = np.sum(weights * np.abs(self.approximate), axis=0) / count
-        error = np.sum(weights * self.error, axis=0) + (count + 1) * epsilon * operands
-        exact = np.asarray(exact, dtype=object)
+        _, magnitude, error = self.rough_mean(count, epsilon)
+        if len(self.exact) == 1:
+            exact = self.exact.reshape(self.exact.shape[1:])
+        else:
+            weighted = mpf_array(self._weights(count)) * self.exact
+            exact = np.asarray(np.add.reduce(weighted, axis=0) / MP.mpf(count), dtype=object)
         return Value(exact, exact.astype(np.float64), magnitude, error)
+
+    def rough_mean(self, count: int, epsilon: float) -> tuple[Floats, Floats, Floats]:
+        """Return that mean to float64's precision only, with its magnitude and error."""
+        weights = self._weights(count)
+        error = np.sum(weights * self.error, axis=0)
+        with np.errstate(all="ignore"):
+            approximate, magnitude, operands = (
+                np.sum(weights * array, axis=0) / count
+                for array in (self.approximate, self.magnitude, np.abs(self.approximate))
+            )
+        return approximate, magnitude, error + (count + 1) * epsilon * operands
+
+    def _weights(self, count: int) -> Floats:
+        """Return how often each sample occurs among `count`, shaped to multiply the arrays."""
+        samples = len(self.exact)
+        repeats = np.bincount(np.arange(count) % samples, minlength=samples)
+        return repeats.astype(np.float64).reshape(-1, *(1,) * (self.exact.ndim - 1))
 
 
 def _to_mpf(number: Any) -> Any:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symprop.comparison import Row, call, compare, parameters_of
+from symprop.comparison import MANY, Row, call, compare, compare_equal, parameters_of
 from symprop.network import Network
 from symprop.optimizers import Optimizer
 from symprop.options import hyperparameters
-from symprop.oracle import evaluate, known
+from symprop.oracle import Evaluation, evaluate, known
 from symprop.points import Arrays, Derived, Point, mathematics
 from symprop.precise import Arithmetic, Value, arithmetic
 
@@ -30,9 +30,17 @@ SOME = 256
 
 
 def replay(
-    derivation: Derived, module: Any, rule: Optimizer, point: Point, steps: int
+    derivation: Derived,
+    module: Any,
+    rule: Optimizer,
+    point: Point,
+    values: Evaluation,
+    steps: int,
 ) -> list[Row]:
-    """Compare `steps` steps of `module.resume` with `rule`, and `module.train` with the steps."""
+    """Compare `steps` steps of `module.resume` with `rule`, and `module.train` with the steps.
+
+    `values` are the equations' values at `point`, where training starts.
+    """
     network, n = derivation.network, point.samples
     data = [point.data[variable.name] for variable in (*network.inputs, *network.targets)]
     start = parameters_of(module, point.parameters)
@@ -42,20 +50,26 @@ def replay(
     for step in range(1, steps + 1):
         label = f"step {step} of {rule.name}, {n} sample{'s' * (n > 1)}"
         after, loss = call(module, "resume", label, states[-1], *data, epochs=1, **settings)
-        run = _Step(derivation, rule, point, label, step, n, whole=step in (1, steps))
-        rows += run.compare(states[-1], after, float(loss[0]))
+        run = _Step(derivation, rule, point, label, step, n, MANY if step in (1, steps) else SOME)
+        here = values if step == 1 else run.values_at(states[-1])
+        rows += run.compare(here, states[-1], after, float(loss[0]))
         states.append(after)
         losses.append(float(loss[0]))
     label = f"{steps} epochs at once, against one after the other"
     end, together = call(module, "train", label, start, *data, epochs=steps, seed=0, **settings)
     form = arithmetic(point.dtype)
     for name, value in _parts(network, states[-1].theta).items():
-        rows.append(compare("training", name, getattr(end, name), form.leaf(value), label, form))
-    return [*rows, compare("training", "losses", together, form.leaf(losses), label, form)]
+        rows.append(compare_equal("training", name, getattr(end, name), value, label, form))
+    return [*rows, compare_equal("training", "losses", together, losses, label, form)]
 
 
 def replay_long(
-    derivation: Derived, module: Any, rule: Optimizer, point: Point, samples: int
+    derivation: Derived,
+    module: Any,
+    rule: Optimizer,
+    point: Point,
+    values: Evaluation,
+    samples: int,
 ) -> list[Row]:
     """Compare one step over a batch of `samples`, in which those of `point` repeat."""
     network, long = derivation.network, point.repeated(samples)
@@ -66,8 +80,8 @@ def replay_long(
     after, loss = call(
         module, "resume", label, before, *data, epochs=1, batch_size=samples, shuffle=False
     )
-    run = _Step(derivation, rule, point, label, 1, samples)
-    return list(run.compare(before, after, float(loss[0])))
+    run = _Step(derivation, rule, point, label, 1, samples, MANY)
+    return list(run.compare(values, before, after, float(loss[0])))
 
 
 def _parts(network: Network, flat: Any) -> dict[str, Any]:
@@ -86,7 +100,7 @@ def _picker(places: NDArray[np.int64]) -> Callable[[NDArray[Any]], NDArray[Any]]
 class _Step:
     """One step of training, number `number` from 1, with a batch of `samples`.
 
-    All elements are compared where `whole`, else about `SOME` of each parameter.
+    About `elements` elements of each parameter are compared, evenly spaced.
     """
 
     derivation: Derived
@@ -95,27 +109,31 @@ class _Step:
     label: str
     number: int
     samples: int
-    whole: bool = True
+    elements: int
 
     @property
     def form(self) -> Arithmetic:
         """The floating-point format of the kernels."""
         return arithmetic(self.point.dtype)
 
-    def compare(self, before: Any, after: Any, loss: float) -> Iterator[Row]:
+    def values_at(self, state: Any) -> Evaluation:
+        """Return the values of all equations with the parameters of `state`."""
+        parameters = self._numbers(state)["theta"]
+        return mathematics(self.derivation, replace(self.point, parameters=parameters))
+
+    def compare(self, here: Evaluation, before: Any, after: Any, loss: float) -> Iterator[Row]:
         """Yield the comparison of the loss, and of each parameter and slot after the step."""
-        network, n = self.derivation.network, self.samples
+        network, n, values = self.derivation.network, self.samples, here.values
         old, new = self._numbers(before), self._numbers(after)
-        here = replace(self.point, parameters=old["theta"])
-        values = mathematics(self.derivation, here).values
         expected = values[self.derivation.forward[-1].name].mean(n, self.form.epsilon)
         yield self._row("losses", loss, expected)
         for parameter in network.parameters:
             name = parameter.name
             if not parameter.trainable:
-                yield self._row(name, new["theta"][name], self.form.leaf(old["theta"][name]))
+                pair = new["theta"][name], old["theta"][name]
+                yield compare_equal("training", name, *pair, self.label, self.form)
                 continue
-            stride = 1 if self.whole else max(1, new["theta"][name].size // SOME)
+            stride = max(1, new["theta"][name].size // self.elements)
             places = np.arange(self.number % stride, new["theta"][name].size, stride)
             adjoint = values[self.derivation.adjoint_name(name)]
             slope = adjoint.map(_picker(places))

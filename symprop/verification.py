@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from symprop.comparison import Row, call, compare, merge, parameters_of
+from symprop.comparison import Row, call, compare, compare_mean, merge, parameters_of
 from symprop.differences import Agreement, compare_formulas
 from symprop.errors import VerificationError
 from symprop.network import Network
@@ -237,8 +237,8 @@ class _Verification:
         self.agreements: list[Agreement] = []
         self.used: list[str] = []
         self.skipped: list[str] = []
-        self.base: Point | None = None
-        """The first moderate point: training is replayed from it."""
+        self.base: tuple[Point, Evaluation] | None = None
+        """The first moderate point with its values: training is replayed from it."""
 
     def visit(self, points: Sequence[str]) -> None:
         """Draw each point and compare there."""
@@ -251,7 +251,7 @@ class _Verification:
             self.used.append(label)
             self.rows += compare_kernels(self.derivation, self.module, point, values, label)
             if kind == "moderate":
-                self.base = self.base or point
+                self.base = self.base or found
                 self.agreements += compare_formulas(self.derivation, point, values, self.random)
 
     def train(self, rule: Optimizer, steps: int) -> None:
@@ -261,8 +261,8 @@ class _Verification:
         if self.base is None:
             self.skipped.append("training")
             return
-        self.rows += replay(self.derivation, self.module, rule, self.base, steps)
-        self.rows += replay_long(self.derivation, self.module, rule, self.base, LONG)
+        self.rows += replay(self.derivation, self.module, rule, *self.base, steps)
+        self.rows += replay_long(self.derivation, self.module, rule, *self.base, LONG)
 
     def report(self) -> Report:
         """Return what was found; raise `VerificationError` where no point could be used."""
@@ -330,12 +330,12 @@ def _compare_means(
     loss = call(module, "loss", label, parameters, *data)
     again, gradients = call(module, "backward", label, parameters, *data)
     name = derivation.forward[-1].name
-    mean = values.values[name].mean(n, form.epsilon)
-    rows = [compare("loss", name, got, mean, label, form) for got in (loss, again)]
+    losses = values.values[name]
+    rows = [compare_mean("loss", name, got, losses, n, label, form) for got in (loss, again)]
     for parameter in network.parameters:
-        mean = values.values[derivation.adjoint_name(parameter.name)].mean(n, form.epsilon)
+        adjoint = values.values[derivation.adjoint_name(parameter.name)]
         got = getattr(gradients, parameter.name)
-        rows.append(compare("gradient", parameter.name, got, mean, label, form))
+        rows.append(compare_mean("gradient", parameter.name, got, adjoint, n, label, form))
     return rows
 
 
@@ -391,5 +391,5 @@ def verify_training(
         raise VerificationError(
             f"network {derivation.network.name!r}: no point with finite values to train from"
         )
-    rows = replay(derivation, module, rule, found[0], steps)
-    return merge(rows + replay_long(derivation, module, rule, found[0], LONG))
+    rows = replay(derivation, module, rule, *found, steps)
+    return merge(rows + replay_long(derivation, module, rule, *found, LONG))

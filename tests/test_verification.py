@@ -19,7 +19,7 @@ from zoo import ZOO
 
 import symprop
 from symprop import Network
-from symprop.comparison import compare, merge
+from symprop.comparison import MANY, compare, compare_equal, compare_mean, merge
 from symprop.derivation import Derivation, differentiate
 from symprop.errors import VerificationError
 from symprop.loader import load
@@ -394,6 +394,32 @@ def test_merging_keeps_the_worst_and_counts_all(square: Derivation) -> None:
     assert joined.point == "there"
     assert joined.checked == 12
     assert not joined.ok
+
+
+@pytest.mark.parametrize("wrong", [1e-6, np.nan])
+def test_one_wrong_element_among_very_many_is_found(wrong: float) -> None:
+    form = arithmetic("float64")
+    numbers = np.random.default_rng(0).normal(size=(2, 100, 2 * MANY // 100))
+    samples = form.leaf(numbers)
+    got = numbers.mean(axis=0)
+    right = compare_mean("gradient", "W", got, samples, 2, "here", form)
+    assert right.ok
+    assert right.checked == got.size
+    got[71, 13] += wrong
+    row = compare_mean("gradient", "W", got, samples, 2, "here", form)
+    assert row.place == (71, 13)
+    assert not row.ok
+
+
+def test_equal_means_bit_for_bit() -> None:
+    form, numbers = arithmetic("float32"), np.ones((2, 3), np.float32)
+    assert compare_equal("training", "W", numbers, numbers, "here", form).ok
+    other = numbers.copy()
+    other[1, 2] = np.nextafter(np.float32(1), np.float32(2))
+    row = compare_equal("training", "W", other, numbers, "here", form)
+    assert row.place == (1, 2)
+    assert not row.ok
+    assert not compare_equal("training", "W", numbers[0], numbers, "here", form).ok
 
 
 def test_the_seed_decides_the_points(square: Derivation) -> None:
