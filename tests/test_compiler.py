@@ -541,23 +541,6 @@ def test_an_output_of_parameters_only_has_a_row_for_each_sample() -> None:
     np.testing.assert_array_equal(rows, [[1.0, 4.0, 9.0]] * 4)
 
 
-def test_the_gradient_of_a_bias_is_not_taken_for_a_value_of_one_sample() -> None:
-    """dL/db[o] and a factor of dL/dw[o] are the same sum for one sample, not for a batch."""
-    net = Network("shared")
-    o, r = net.index("o", 3), net.index("r", 4)
-    x, t = net.input("x", r), net.target("t", o, r)
-    w, b = net.parameter("w", o, init=[0.5, -1, 2]), net.parameter("b", o, init=[0.1, 0.2, 0.3])
-    u = net.define("u", exp(Sum(x[r], r) / 10) * w[o], o)
-    y = net.output("y", u[o] + b[o] + x[r], o, r)
-    net.loss(Sum((y[o, r] - t[o, r]) ** 3, o, r))
-    module = compile(net)
-    parameters, arrays = module.initialize(), data(net, 6)
-    _, gradients = module.backward(parameters, *arrays)
-    for field in parameters._fields:
-        wanted = differences(module, parameters, arrays, field)
-        np.testing.assert_allclose(getattr(gradients, field), wanted, rtol=1e-6)
-
-
 def test_several_outputs_are_named() -> None:
     module = kernels("kumar")
     network = module.derivation.network

@@ -131,6 +131,16 @@ def test_a_function_that_has_a_name_keeps_it() -> None:
     assert found == ["y[j] = tanh(x[j])", "h[j] = 1 - y[j]**2"]
 
 
+@pytest.mark.parametrize(("sampled", "reused"), [({"x"}, False), ({"x", "b"}, True)])
+def test_the_gradient_of_a_parameter_stands_for_no_value_of_one_sample(sampled, reused) -> None:
+    """For a batch it is summed over the samples; the adjoint of a sampled value is not."""
+    gradient = IndexedBase("dL/db", real=True)
+    total = Sum(x[j, k], (k, 0, 9))
+    values = Values({"z"}, sampled, {"dL/db": "b"})
+    share((Equation(gradient[j], total), Equation(z[j, m], y[m] * total)), values)
+    assert ("dL/db" in str(values.equations[-1])) == reused
+
+
 def test_sums_are_pushed_inwards() -> None:
     chain = Sum(A[i, j] * B[j, k] * x[k], (j, 0, 31), (k, 0, 9))
     assert shared(Equation(y[i], chain)) == [
