@@ -225,7 +225,11 @@ class _Reading:
         options = {"init": value, "trainable": True}
         if isinstance(value, dict):
             self.problems.unknown(value, ("value", "trainable"), place)
-            options = {"init": value.get("value"), "trainable": value.get("trainable", True)}
+            misspelt = set(value) - {"trainable"}
+            options = {
+                "init": value.get("value", 0.0 if misspelt else None),
+                "trainable": value.get("trainable", True),
+            }
         if not isinstance(options["trainable"], bool):
             self.problems.add(
                 place, f"trainable is {kind(options['trainable'])}, expected true or false"

@@ -75,7 +75,7 @@ def syntax_tree(line: str, excused: bool) -> ast.expr:
             warnings.simplefilter("error")
             tree = ast.parse(line.lstrip(), mode="eval").body
     except SyntaxError as error:
-        column = (error.offset or 1) + indent
+        column = (error.offset or len(line.lstrip()) + 1) + indent
         problem = (column, f"not an expression: {error.msg}")
         raise ExpressionError(() if excused else [problem]) from None
     except (ValueError, MemoryError, RecursionError):
