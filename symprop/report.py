@@ -7,7 +7,7 @@ training went. Nothing on the page is loaded from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import prod
@@ -272,7 +272,8 @@ def _rewrites(derivation: Derivation) -> str:
     if not derivation.rewrites:
         return "<p>Nothing was rewritten: every formula is computed as it stands.</p>"
     items = [
-        f'<div class="card"><p>In <b>{escape(rewrite.equation)}</b>: {_math(rewrite.before)} became '
+        f'<div class="card"><p>In <b>{escape(rewrite.equation)}</b>: '
+        f"{_math(rewrite.before)} became "
         f"{_math(rewrite.after)}</p><p class='note'>{escape(rewrite.reason)}</p></div>"
         for rewrite in derivation.rewrites
     ]
@@ -339,7 +340,7 @@ def _math(expression: Basic) -> str:
     return f'<math xmlns="{xmlns}" displaystyle="true">{mathml(expression)}</math>'
 
 
-def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table of cells that are HTML already."""
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)

@@ -19,7 +19,7 @@ from sympy.core.parameters import distribute
 
 from symprop.derivation import Derivation
 from symprop.errors import OptionError
-from symprop.functions import ELEMENTWISE, Normalisation, Reduction
+from symprop.functions import ELEMENTWISE, Normalisation, Reduction, reduce_max, reduce_min
 from symprop.indices import accesses, size, substitute
 from symprop.network import Equation, Parameter, Variable
 from symprop.optimizers import find
@@ -446,6 +446,8 @@ def function_sections(
 
 def _meaning(node: Expr) -> tuple[Line, ...]:
     """Return the definition of a function, and the derivative of one of a single number."""
+    if isinstance(node, reduce_max | reduce_min):
+        return ()  # their names say what they are
     if isinstance(node, Reduction | Normalisation):
         return (Line(node, node.definition(), general=True),)
     z, a = Symbol("z", real=True), Symbol("a", real=True)

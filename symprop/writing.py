@@ -102,13 +102,13 @@ class Lookup:
     """What expressions are worth in a worked example."""
 
     def __init__(self, arrays: Mapping[str, Objects]) -> None:
-        self.arrays = dict(arrays)
+        self.arrays = {name: np.asarray(array, object) for name, array in arrays.items()}
         self._known: dict[Basic, Any] = {}
 
     def value(self, expression: Expr) -> Any:
         """Return the value of an expression without free indices, an mpf."""
         if expression not in self._known:
-            equation = decimal(Equation(Symbol("worth"), expression))
+            equation = decimal(Equation(Symbol("worth"), _whole(expression)))
             found = evaluate([equation], self._values).values["worth"]
             self._known[expression] = found.exact.flat[0]
         return self._known[expression]
@@ -244,6 +244,15 @@ def spelled(expression: Basic, short: int = SHORT) -> Basic:
     return rebuild(expression, [spelled(part, short) for part in expression.args])
 
 
+def _whole(expression: Basic) -> Basic:
+    """Return `expression` with the sums themselves again where they were spelled out."""
+    if isinstance(expression, Terms):
+        return expression.args[0]
+    if not expression.has(Terms) or bound_indices(expression):
+        return expression
+    return rebuild(expression, map(_whole, expression.args))
+
+
 def opened(expression: Basic, short: int = SHORT) -> Basic:
     """Return `expression` spelled out, reductions too: what it reads are elements only."""
     if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
@@ -373,6 +382,11 @@ class _Text(_Numbers, TextPrinter):
         shown = super()._factor(factor)
         return f"({shown})" if self.negative(inner) else shown
 
+    def _print_Pow(self, expr: Pow, rational: bool = False) -> str:
+        if self.negative(expr.base) and expr.exp.is_negative:
+            return f"1/{self._factor(Pow(expr.base, -expr.exp, evaluate=False))}"
+        return str(super()._print_Pow(expr, rational))
+
     def parenthesize(self, item: Expr, level: int, strict: bool = False) -> str:
         shown = super().parenthesize(item, level, strict)
         bare = level >= PRECEDENCE["Pow"] and self.negative(item)
@@ -404,16 +418,18 @@ class _Latex(_Numbers, LatexPrinter):
             return str(super()._print_Indexed(expr))
         return latex_element(expr)
 
-    def _print_Quoted(self, expr: Quoted) -> str:
-        return latex_number(self.number(expr))
+    def _print_Quoted(self, expr: Quoted, exp: str | None = None) -> str:
+        shown = latex_number(self.number(expr))
+        return shown if exp is None else rf"\left({shown}\right)^{{{exp}}}"
 
     def _print_Slope(self, expr: Slope) -> str:
         above, below = map(self._print, expr.args[:2])
         return rf"\frac{{\partial {above}}}{{\partial {below}}}"
 
-    def _print_Terms(self, expr: Terms) -> str:
+    def _print_Terms(self, expr: Terms, exp: str | None = None) -> str:
         *first, last = map(self._print, expr.shown)
-        return _signed([*first, r"\cdots", last] if expr.elided else [*first, last])
+        shown = _signed([*first, r"\cdots", last] if expr.elided else [*first, last])
+        return shown if exp is None else rf"\left({shown}\right)^{{{exp}}}"
 
     def _print_Add(self, expr: Add, order: str | None = None) -> str:
         return _signed([str(self._print(term)) for term in self._as_ordered_terms(expr)])
