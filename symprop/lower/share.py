@@ -145,9 +145,9 @@ def _pushed_inwards(node: Sum) -> Expr:
     """Sum as few factors at a time as possible: ``Sum(A*Sum(B*C, k), j)`` for ``Sum(A*B*C, j, k)``.
 
     >>> j, k = Idx("j", 3), Idx("k", 2)
-    >>> a, b, c = sympy.symbols("a b c", cls=sympy.IndexedBase)
-    >>> _pushed_inwards(Sum(a[j] * b[j, k] * c[k], (j, 0, 2), (k, 0, 1)))
-    Sum(a[j]*Sum(b[j, k]*c[k], (k, 0, 1)), (j, 0, 2))
+    >>> a, b = sympy.symbols("a b", cls=sympy.IndexedBase)
+    >>> _pushed_inwards(Sum(a[j] * b[j, k], (j, 0, 2), (k, 0, 1)))
+    Sum(a[j]*Sum(b[j, k], (k, 0, 1)), (j, 0, 2))
     """
     factors = Mul.make_args(node.function)
     bound = [*bound_indices(node)]
