@@ -39,7 +39,7 @@ from symprop.closed_form import expanded, expanded_size
 from symprop.contributions import Contribution, factored, gather, gathered, joined, merged, scatter
 from symprop.errors import FormulaSizeError, NetworkError
 from symprop.flatten import flatten
-from symprop.formulas import text
+from symprop.formulas import aligned, text
 from symprop.functions import Normalisation, Reduction, log_softmax
 from symprop.indices import (
     accesses,
@@ -142,6 +142,11 @@ class Derivation:
     def __str__(self) -> str:
         """Return every equation and every adjoint, one a line."""
         return "\n".join(map(text, (*self.forward, *self.backward)))
+
+    def _repr_latex_(self) -> str:
+        """Return every equation and every adjoint for a notebook."""
+        names = dict.fromkeys(equation.name.split("/d", 1)[1] for equation in self.backward)
+        return aligned((*self.forward, *map(self.adjoint, names)))
 
     def _indices(self, name: str) -> tuple[Idx, ...]:
         """Return the indices that `name` was declared or defined with."""

@@ -8,6 +8,7 @@ leads where a positive one could.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import sympy
 from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Rational, Sum, Symbol
@@ -15,13 +16,14 @@ from sympy.printing.latex import LatexPrinter as SympyLatexPrinter
 from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.str import StrPrinter
 
+from symprop.equation import Equation
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import branches, free_indices, index_name
-from symprop.network import Equation
 
 __all__ = [
     "LatexPrinter",
     "TextPrinter",
+    "aligned",
     "latex",
     "latex_name",
     "ordered_factors",
@@ -57,6 +59,16 @@ def latex(formula: Equation | Basic) -> str:
         sign = r"\mathrel{+}=" if formula.accumulate else "="
         return f"{printer.doprint(formula.lhs)} {sign} {printer.doprint(formula.rhs)}"
     return str(printer.doprint(formula))
+
+
+def aligned(equations: Iterable[Equation]) -> str:
+    r"""Return equations as LaTeX for a notebook, their signs under each other.
+
+    >>> aligned([Equation(Symbol("y"), 2 * Symbol("x"))])
+    '$$\\begin{aligned}\ny &= 2 x\n\\end{aligned}$$'
+    """
+    rows = " \\\\\n".join(latex(equation).replace("=", "&=", 1) for equation in equations)
+    return f"$$\\begin{{aligned}}\n{rows}\n\\end{{aligned}}$$"
 
 
 def ordered_terms(node: Add) -> list[Expr]:

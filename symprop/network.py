@@ -23,7 +23,9 @@ import sympy
 from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Piecewise, Sum, Symbol
 
 from symprop import functions
+from symprop.equation import Equation, name_of
 from symprop.errors import NetworkError
+from symprop.formulas import aligned
 from symprop.indices import (
     accesses,
     bound_indices,
@@ -69,35 +71,6 @@ RESERVED = frozenset(
 
 Value = float | tuple[Any, ...]
 """A number or nested tuples of numbers, rectangular."""
-
-
-@dataclass(frozen=True, slots=True)
-class Equation:
-    """``lhs = rhs`` for every value of the free indices.
-
-    `lhs` is a symbol, or a tensor subscripted by distinct indices. With
-    `accumulate`, `lhs` may have any subscripts: the tensor is the sum of `rhs`
-    over all values of the free indices of both sides, each added at its own
-    subscripts (a scatter: the adjoint of reading at those subscripts).
-    """
-
-    lhs: Symbol | Indexed
-    rhs: Expr
-    accumulate: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the variable that the equation defines."""
-        return _name_of(self.lhs)
-
-    @property
-    def indices(self) -> tuple[Idx, ...]:
-        """The subscripts of the left side."""
-        return tuple(self.lhs.indices) if isinstance(self.lhs, Indexed) else ()
-
-    def __str__(self) -> str:
-        """Return the equation as SymPy prints it."""
-        return f"{self.lhs} {'+=' if self.accumulate else '='} {self.rhs}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +256,10 @@ class Network:
         chosen = name or ("loss" if "L" in self.names else "L")
         self.objective = Equation(Symbol(chosen, real=True), rhs)
 
+    def _repr_latex_(self) -> str:
+        """Return the equations for a notebook."""
+        return aligned(self.equations)
+
     @property
     def equations(self) -> tuple[Equation, ...]:
         """All equations in order, the loss last."""
@@ -319,7 +296,7 @@ class Network:
             for read, _ in _reads(equation.rhs):
                 for subscript, length in zip(*self._axes(read), strict=True):
                     for leaf in accesses(subscript):
-                        name = _name_of(leaf)
+                        name = name_of(leaf)
                         sizes[name] = min(length, sizes.get(name, length))
         return sizes
 
@@ -334,7 +311,7 @@ class Network:
         found = []
         if self.objective is None:
             found.append(f"network {self.name!r} has no loss; add one with loss(...)")
-        read = {_name_of(leaf) for equation in self.equations for leaf in accesses(equation.rhs)}
+        read = {name_of(leaf) for equation in self.equations for leaf in accesses(equation.rhs)}
         found += [
             f"parameter {parameter.name!r} is used in no equation; use it or remove it"
             for parameter in self.parameters
@@ -348,9 +325,9 @@ class Network:
         shifted: set[tuple[str, int]] = set()
         for equation in self.equations:
             for access in equation.rhs.atoms(Indexed):
-                shape = self.variable(_name_of(access)).shape
+                shape = self.variable(name_of(access)).shape
                 for axis, (subscript, length) in enumerate(zip(access.indices, shape, strict=True)):
-                    place = (_name_of(access), axis)
+                    place = (name_of(access), axis)
                     if not isinstance(subscript, Idx):
                         shifted.add(place)
                     elif size(subscript) < length:
@@ -437,7 +414,7 @@ class Network:
     def _check_accesses(self, rhs: Expr, subject: str) -> None:
         known = {variable.name: variable for variable in self.variables}
         for leaf in accesses(rhs):
-            name = _name_of(leaf)
+            name = name_of(leaf)
             if name not in known:
                 raise NetworkError(
                     f"{subject}: unknown name {name!r}{self._nearest(name)}; "
@@ -463,7 +440,7 @@ class Network:
         """Return the subscripts of a read and the sizes of the axes that they run over."""
         if isinstance(read, functions.Normalisation):
             return (read.at,), (size(read.bound[0]),)
-        return tuple(read.indices), self.variable(_name_of(read)).shape
+        return tuple(read.indices), self.variable(name_of(read)).shape
 
     def _own(self, rhs: Expr) -> Expr:
         """Replace symbols that have only the name of a variable by the variable's own symbol."""
@@ -472,11 +449,6 @@ class Network:
         own = {symbol: known.get(str(symbol), symbol) for symbol in read}
         same_kind = {old: new for old, new in own.items() if isinstance(new, type(old))}
         return rhs.xreplace({old: new for old, new in same_kind.items() if old != new})
-
-
-def _name_of(leaf: Expr) -> str:
-    symbol = leaf.base.label if isinstance(leaf, Indexed) else leaf
-    return str(symbol.name)  # its str() takes 25 us, and names are asked for very often
 
 
 def _subscripted(variable: Variable) -> str:
@@ -570,7 +542,7 @@ def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[
 
 def _check_value(subscript: Expr, data: set[str], place: str) -> None:
     """Raise unless `subscript` is one value of the data, whose range is checked there."""
-    if not isinstance(subscript, Symbol | Indexed) or _name_of(subscript) not in data:
+    if not isinstance(subscript, Symbol | Indexed) or name_of(subscript) not in data:
         raise NetworkError(
             f"{place} at {subscript}, expected an expression of indices, or one value of an "
             "input or target, which then holds integers"

@@ -8,11 +8,12 @@ from pathlib import Path
 import symprop
 
 FLOORS = (
-    "errors functions indices network quantities description layers rewrites flatten formulas "
+    "errors functions indices equation formulas network quantities description layers rewrites flatten "
     "partials reuse contributions closed_form derivation optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
     "comparison replay verification generation data weights training "
-    "reckoning claims exercise examples show cli"
+    "worked reckoning claims exercise examples mathml paths writing rows rules steps pages show "
+    "drawing report explain cli"
 ).split()
 
 PACKAGE = Path(symprop.__file__).parent
