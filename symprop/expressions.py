@@ -227,9 +227,7 @@ class _Converter:
         """Read ``softmax(z[k], k)[j]``: the value at position j."""
         value = self.number(node.value)
         if not isinstance(value, Normalisation) or len(inside) != 1:
-            raise self._refused(
-                node, "only a name can have subscripts, and softmax(z[k], k)[j] one"
-            )
+            raise self._refused(node, "only a name and softmax(z[k], k)[j] can have subscripts")
         return value.func(value.body, *value.bound, self._whole(inside[0]))
 
     def _whole(self, node: ast.expr) -> Expr:
@@ -249,11 +247,11 @@ class _Converter:
             self._unknown_function(node.func, name)
         if node.keywords:
             raise self._refused(node.keywords[0], "keyword arguments are not allowed")
-        if name in BINDING:
-            return self._binding(node, name)
         for argument in node.args:
             if isinstance(argument, ast.Starred):
                 raise self._refused(argument, REFUSED[ast.Starred])
+        if name in BINDING:
+            return self._binding(node, name)
         few, many = _arity(name)
         if not few <= len(node.args) <= many:
             expected = str(few) if few == many else f"{few} to {many}"
