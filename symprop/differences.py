@@ -32,7 +32,7 @@ AGREEMENT = 1e-25
 """How closely two exact gradients must agree, relative to the sum of |terms|: central
 differences at 60 digits are right to about 1e-38, which leaves room for large third derivatives."""
 
-MOST_TERMS = 5_000_000
+MOST_TERMS = 2_000_000
 """How many terms the central differences of one point may evaluate: then fewer directions."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from mpmath.ctx_mp import MPContext
-from mpmath.libmp import from_float
+from mpmath.libmp import from_float, from_man_exp
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["DIGITS", "MP", "Arithmetic", "Value", "arithmetic", "exact_sum", "mpf_array"]
@@ -167,7 +167,7 @@ def exact_sum(factors: Sequence[Objects], across: tuple[int, ...]) -> Objects:
     pairs = [pair for pair in whole if pair is not None]
     total = _sum_in_chunks([pair[0] for pair in pairs], across, shape)
     exponent = sum(pair[1] for pair in pairs)
-    scaled = np.frompyfunc(lambda n: MP.ldexp(MP.mpf(n), exponent), 1, 1)
+    scaled = np.frompyfunc(lambda n: MP.make_mpf(from_man_exp(n, exponent, MP.prec, "n")), 1, 1)
     return np.asarray(scaled(total), dtype=object)
 
 

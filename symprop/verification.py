@@ -190,7 +190,7 @@ def effort(derivation: Derived) -> Effort:
     equations of a large network have some millions for each sample.
     """
     work = terms((*derivation.forward, *derivation.backward))
-    steps = max(1, min(10, 3_000_000 // work))
+    steps = max(1, min(10, 1_500_000 // work))
     if work <= 500_000:
         return Effort(KINDS, 3, steps)
     return Effort(("moderate", "extreme"), 2, steps)
