@@ -25,7 +25,7 @@ from symprop.network import Network
 from symprop.oracle import MP
 from symprop.rows import Line, Section, latex_document
 from symprop.worked import Worked, work
-from symprop.writing import ASCII, LATEX, MATHML, UNICODE, Lookup, number_text
+from symprop.writing import ASCII, LATEX, MATHML, Lookup, number_text
 
 W5 = """\
 dE/dw5 = dE/dy1out * dy1out/dy1 * dy1/dw5
@@ -166,17 +166,19 @@ def test_products_and_sums_are_the_gradient_exactly(build: Callable[[], Network]
             assert product == path.product.value
 
 
-@pytest.mark.parametrize("limit", [1, 8])
-@pytest.mark.parametrize("name", sorted(set(ZOO) - {"unreached"}))
+CASES = [(name, 8) for name in sorted(set(ZOO) - {"unreached"})] + [("gates", 1), ("tied", 1)]
+
+
+@pytest.mark.parametrize(("name", "limit"), CASES)
 def test_paths_of_every_kind_of_network_add_up(name: str, limit: int) -> None:
     derivation, worked = sampled(ZOO[name])
-    for parameter in derivation.network.parameters[:2]:
+    for parameter in derivation.network.parameters[:1]:
         done = steps.steps(derivation, parameter.name, worked, limit)
         assert 1 <= len(done.paths) <= limit
         total = sum(path.product.value for path in done.paths)
         assert abs(total - done.gradient) <= MP.mpf(10) ** -45 * (1 + abs(done.gradient))
-        for writer in (ASCII, UNICODE, LATEX, MATHML):
-            for section in done.sections():
+        for writer in (LATEX, MATHML):
+            for section in done.sections(forward=False):
                 assert all(row.parts(writer).name for row in section.rows)
 
 
