@@ -10,7 +10,8 @@ import symprop
 FLOORS = (
     "errors functions indices equation formulas network quantities "
     "bounds syntax expressions notation problems settings toml description layers "
-    "rewrites flatten partials reuse contributions closed_form derivation optimizers options scalar "
+    "rewrites flatten partials reuse contributions closed_form derivation "
+    "optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
     "comparison replay verification generation data weights training "
     "worked reckoning claims exercise examples mathml paths writing rows rules steps pages show "
