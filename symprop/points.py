@@ -33,7 +33,8 @@ KINDS = ("moderate", "moderate", "small", "large", "extreme", "zero")
 LARGEST = {"float64": 1e4, "float32": 80.0}
 """How far `large` and `extreme` points go: to where a naive exponential has long overflowed."""
 
-_ATTEMPTS = 8
+_STYLES = (0, 0, 0, 1, 2, 3, 1, 2)
+"""How the attempts draw: 0 any sign, 1 positive inputs, 2 all positive, 3 inputs below 1 too."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -142,22 +143,36 @@ def draw(
 ) -> tuple[Point, Evaluation] | None:
     """Return a point with up to `samples` usable samples and its mathematics.
 
-    The best of a few attempts: all samples usable and decided, else the most that
-    are. None where the mathematics has no finite value at any point that was tried.
+    The best of a few attempts: every gradient alive (a ReLU network may be dead at a
+    random point, and a kernel that returns zeros right), all samples usable and decided,
+    else the most that are. None where the mathematics has no finite value at any point
+    that was tried.
     """
     best: tuple[Point, Evaluation] | None = None
-    most = (0, 0)
-    for attempt in range(_ATTEMPTS):
+    most = (-1, 0, 0)
+    wanted = _mortal(derivation) if kind in ("moderate", "small") else ()
+    for attempt in range(len(_STYLES)):
         point = _candidate(derivation, kind, samples, dtype, random, attempt)
         values = mathematics(derivation, point)
         usable, decided = _usable(values, point)
         good = usable & decided if (usable & decided).any() else usable
-        score = (int((usable & decided).sum()), int(usable.sum()))
+        if not good.any():
+            continue
+        found = _restricted(point, values, good)
+        alive = sum(bool(found[1].values[name].approximate.any()) for name in wanted)
+        score = (alive, int((usable & decided).sum()), int(usable.sum()))
         if score > most:
-            best, most = _restricted(point, values, good), score
-        if most[0] == samples or (attempt >= 2 and most[0] >= min(2, samples)):
+            best, most = found, score
+        enough = samples if attempt < 2 else min(2, samples)
+        if most[0] == len(wanted) and most[1] >= enough:
             break
     return best
+
+
+def _mortal(derivation: Derived) -> tuple[str, ...]:
+    """Return the adjoints of the parameters that are not zero everywhere."""
+    names = {derivation.adjoint_name(p.name) for p in derivation.network.parameters}
+    return tuple({e.name for e in derivation.backward if e.name in names and e.rhs != 0})
 
 
 def _restricted(point: Point, values: Evaluation, rows: Bools) -> tuple[Point, Evaluation]:
@@ -196,7 +211,7 @@ def _candidate(
     attempt: int,
 ) -> Point:
     """Draw numbers of any sign first; where that fails, positive inputs, then all positive."""
-    style = attempt % 4
+    style = _STYLES[attempt]
     network = derivation.network
     point = Point(
         kind,

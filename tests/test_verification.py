@@ -352,6 +352,19 @@ def test_a_naive_form_is_left_out_where_the_dtype_cannot_compute_it() -> None:
     assert "comparisons were left out" in str(report)
 
 
+def test_dead_points_are_redrawn() -> None:
+    net = Network("dead")
+    x, t = net.input("x"), net.target("t")
+    w, b = net.parameter("w"), net.parameter("b")
+    y = net.output("y", symprop.relu(w * x + b - 1))
+    net.loss((y - t) ** 2)
+    derivation = symprop.differentiate(net)
+    for seed in range(5):
+        found = draw(derivation, "moderate", 3, "float64", np.random.default_rng(seed))
+        assert found is not None
+        assert found[1].values[derivation.adjoint_name("w")].approximate.any()
+
+
 def test_kinks_are_redrawn_or_allowed_for() -> None:
     derivation = differentiate(ZOO["pooling"]())
     for kind in KINDS:
