@@ -25,6 +25,7 @@ _HOMES = {
     "Optimizer": "optimizers",
     "compile": "compiler",
     "generate": "generation",
+    "work": "worked",
     "verify": "verification",
     "train": "training",
     "load_example": "examples",

@@ -124,7 +124,7 @@ def network_drawing(derivation: Derivation, values: Mapping[str, str] | None = N
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
         f'role="img" aria-label="The network {name}: {count}" font-size="14" text-anchor="middle" '
-        f'style="min-width:{min(width, 72 * columns if scalar else 116 * columns):.0f}px">'
+        f'style="min-width:{min(width, 118 * columns if scalar else 130 * columns):.0f}px">'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path class="arrow" d="M0 1 L8 4 L0 7 z"/></marker></defs>'
         f"{''.join(inside)}</svg>"

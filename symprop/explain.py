@@ -137,9 +137,10 @@ def _function(tree: ast.Module, number: int) -> ast.FunctionDef | None:
 
 def _constant(tree: ast.Module, name: str) -> str:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
-                return str(node.value.value)
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)):
+                if found == name:
+                    return str(value)
     return ""
 
 

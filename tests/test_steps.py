@@ -220,7 +220,7 @@ def test_unknown_targets_are_refused() -> None:
         steps.steps(derived(kumar), "w9")
     with pytest.raises(OptionError, match=r"W1 has the shape \(3, 2\), so expected W1\[0,0\]"):
         steps.steps(derived(dense), "W1[3,0]")
-    with pytest.raises(OptionError, match="w5 has the shape .* expected w5 alone"):
+    with pytest.raises(OptionError, match=r"w5 has the shape .* expected w5 alone"):
         steps.steps(derived(kumar), "w5[0]")
     with pytest.raises(OptionError, match="expected a name such as w5"):
         steps.steps(derived(kumar), "w5 + 1")
