@@ -114,7 +114,7 @@ def list_networks(as_json: bool) -> None:
     if as_json:
         _print_json(rows)
         return
-    width = max(len(row["name"]) for row in rows)
+    width = max(len(net.name) for net in networks)
     for row in rows:
         click.echo(
             f"{row['name']:{width}}  {row['equations']:2} equations  "
@@ -361,22 +361,25 @@ def train(net: str, as_json: bool, **options: Any) -> None:
     """Derive, generate, verify and train NET, then evaluate it."""
     from symprop.compiler import compile, write
     from symprop.data import split
+    from symprop.options import check_hyperparameters
     from symprop.training import evaluate, save_parameters
     from symprop.training import train as train_network
     from symprop.verification import check
 
     network, folder = _network(net)
+    rates = _hyperparameters(options)
     data = _data(network, folder, options["data_file"])
     held = options["test_samples"]
     training, test = split(data, network.data.test_samples if held is None else held)
     kernels = compile(network, dtype=options["dtype"], optimizer=options["optimizer"])
+    check_hyperparameters(kernels.options.optimizer, rates)
     _say(f"{network.name}: derived and compiled, verifying")
     check(kernels)
     path = write(kernels, options["output"], force=options["force"])
     _say(f"{network.name}: verified, training")
     result = train_network(
         kernels, training, epochs=options["epochs"], batch_size=options["batch_size"],
-        seed=options["seed"], progress=True, **_hyperparameters(options),
+        seed=options["seed"], progress=True, **rates,
     )  # fmt: skip
     weights = options["output"] / f"{network.name}.safetensors"
     save_parameters(weights, result.parameters, network, force=options["force"])
@@ -452,9 +455,9 @@ def _training_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _hyperparameters(options: Mapping[str, Any]) -> dict[str, float]:
+def _hyperparameters(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the optimizer's hyperparameters that were given on the command line."""
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     if options["learning_rate"] is not None:
         found["learning_rate"] = options["learning_rate"]
     for setting in options["settings"]:

@@ -62,7 +62,9 @@ def embedded(network: Network, folder: str | Path) -> Samples:
     if network.data.samples:
         return check(network.data.samples, network, f"network {network.name!r}, data")
     if not network.data.file:
-        raise DataError(f"network {network.name!r} comes without data; give a .csv or .npz file")
+        raise DataError(
+            f"network {network.name!r} comes without data; give a .csv or .npz file (--data FILE)"
+        )
     path = Path(folder) / network.data.file
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise DataError(

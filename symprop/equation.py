@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sympy import Expr, Idx, Indexed, Symbol
 
+from symprop.formulas import text
+
 __all__ = ["Equation", "name_of"]
 
 
@@ -40,5 +42,5 @@ class Equation:
         return tuple(self.lhs.indices) if isinstance(self.lhs, Indexed) else ()
 
     def __str__(self) -> str:
-        """Return the equation as SymPy prints it."""
-        return f"{self.lhs} {'+=' if self.accumulate else '='} {self.rhs}"
+        """Return the equation as a person writes it."""
+        return text(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
 import sympy
 from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Rational, Sum, Symbol
@@ -16,11 +17,11 @@ from sympy.printing.latex import LatexPrinter as SympyLatexPrinter
 from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.str import StrPrinter
 
-from symprop.equation import Equation
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import branches, free_indices, index_name
 
 __all__ = [
+    "Formula",
     "LatexPrinter",
     "TextPrinter",
     "aligned",
@@ -32,38 +33,57 @@ __all__ = [
 ]
 
 
-def text(formula: Equation | Basic) -> str:
+class Formula(Protocol):
+    """An equation, as far as printing goes."""
+
+    @property
+    def lhs(self) -> Expr:
+        """What is defined."""
+
+    @property
+    def rhs(self) -> Expr:
+        """What it is equal to."""
+
+    @property
+    def accumulate(self) -> bool:
+        """Whether the right side is added to the left."""
+
+
+def text(formula: Formula | Basic) -> str:
     """Return an equation or expression as plain text.
 
     >>> from sympy import IndexedBase
+    >>> from symprop.equation import Equation
     >>> i, j = Idx("i", 3), Idx("j", 2)
     >>> W, x, b, h = map(IndexedBase, "Wxbh")
     >>> text(Equation(h[j], sympy.tanh(b[j] + Sum(W[i, j] * x[i], i))))
     'h[j] = tanh(Sum(W[i,j]*x[i], i) + b[j])'
     """
     printer = TextPrinter()
-    if isinstance(formula, Equation):
+    if not isinstance(formula, Basic):
         sign = "+=" if formula.accumulate else "="
         return f"{printer.doprint(formula.lhs)} {sign} {printer.doprint(formula.rhs)}"
     return str(printer.doprint(formula))
 
 
-def latex(formula: Equation | Basic) -> str:
+def latex(formula: Formula | Basic) -> str:
     r"""Return an equation or expression as LaTeX, ready for math mode.
 
+    >>> from symprop.equation import Equation
     >>> latex(Equation(Symbol("dL/dw1"), Symbol("x1") * Symbol("dL/dnet_h1")))
     '\\frac{\\partial L}{\\partial w_{1}} = \\frac{\\partial L}{\\partial \\mathit{net}_{h1}} x_{1}'
     """
     printer = LatexPrinter()
-    if isinstance(formula, Equation):
+    if not isinstance(formula, Basic):
         sign = r"\mathrel{+}=" if formula.accumulate else "="
         return f"{printer.doprint(formula.lhs)} {sign} {printer.doprint(formula.rhs)}"
     return str(printer.doprint(formula))
 
 
-def aligned(equations: Iterable[Equation]) -> str:
+def aligned(equations: Iterable[Formula]) -> str:
     r"""Return equations as LaTeX for a notebook, their signs under each other.
 
+    >>> from symprop.equation import Equation
     >>> aligned([Equation(Symbol("y"), 2 * Symbol("x"))])
     '$$\\begin{aligned}\ny &= 2 x\n\\end{aligned}$$'
     """

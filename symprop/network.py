@@ -157,7 +157,7 @@ class Network:
     >>> y = net.output("y", w * x + b)
     >>> net.loss((y - t) ** 2 / 2)
     >>> [str(equation) for equation in net.equations]
-    ['y = b + w*x', 'L = (-t + y)**2/2']
+    ['y = w*x + b', 'L = (y - t)**2/2']
     """
 
     def __init__(self, name: str = "network") -> None:

@@ -147,7 +147,7 @@ def stabilize(
     >>> for equation in stabilize(equations)[0]:
     ...     print(equation)
     a = sigmoid(z)
-    L = -y*z + softplus(z)
+    L = softplus(z) - y*z
     """
     known: dict[str, _Positive] = {}
     done: list[Equation] = []

@@ -8,14 +8,14 @@ from pathlib import Path
 import symprop
 
 FLOORS = (
-    "errors functions indices equation formulas network quantities "
+    "errors functions indices formulas equation network quantities "
     "bounds syntax expressions notation problems settings toml description layers "
     "rewrites flatten partials reuse contributions closed_form derivation "
     "optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
     "comparison replay verification generation data weights training "
-    "worked reckoning claims exercise examples mathml paths writing rows rules steps pages show "
-    "drawing report explain cli"
+    "worked reckoning claims exercise examples mathml paths spelling writing rows rules "
+    "forward steps pages show drawing report explain cli"
 ).split()
 
 PACKAGE = Path(symprop.__file__).parent

@@ -73,7 +73,7 @@ def test_kernels_run_without_symprop() -> None:
         "loss, gradients = backward(initialize(), x1, x2, t1, t2)\n"
         "parameters, losses = train(initialize(), x1, x2, t1, t2, epochs=1)\n"
         "assert losses[0] == loss\n"
-        "print(round(parameters.w5, 9))"
+        "print(f'{parameters.w5:.9f}')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,

@@ -82,10 +82,10 @@ def test_softmax_and_logsumexp_share_the_exponentials() -> None:
     expand((Equation(p[k], softmax(z[k], k)), Equation(L, logsumexp(z[b], b))), values)
     assert [str(e) for e in values.equations] == [
         "max_z = reduce_max(z[k], k)",
-        "exp_z[k] = exp(-max_z + z[k])",
-        "sum_z = Sum(exp_z[k], (k, 0, 9))",
+        "exp_z[k] = exp(z[k] - max_z)",
+        "sum_z = Sum(exp_z[k], k)",
         "p[k] = exp_z[k]/sum_z",
-        "L = max_z + log(sum_z)",
+        "L = log(sum_z) + max_z",
     ]
     assert {"max_z", "exp_z", "sum_z", "p", "L"} <= values.sampled
 
@@ -106,7 +106,7 @@ def shared(*equations: Equation, sampled: str = "x") -> list[str]:
 def test_a_reduction_is_taken_out_of_the_loops_it_does_not_depend_on() -> None:
     total = Sum(x[k], (k, 0, 9))
     assert shared(Equation(y[j], x[j] / total)) == [
-        "sum_y = Sum(x[k], (k, 0, 9))",
+        "sum_y = Sum(x[k], k)",
         "y[j] = x[j]/sum_y",
     ]
 
@@ -144,8 +144,8 @@ def test_the_gradient_of_a_parameter_stands_for_no_value_of_one_sample(sampled, 
 def test_sums_are_pushed_inwards() -> None:
     chain = Sum(A[i, j] * B[j, k] * x[k], (j, 0, 31), (k, 0, 9))
     assert shared(Equation(y[i], chain)) == [
-        "sum_y[j] = Sum(B[j, k]*x[k], (k, 0, 9))",
-        "y[i] = Sum(A[i, j]*sum_y[j], (j, 0, 31))",
+        "sum_y[j] = Sum(B[j,k]*x[k], k)",
+        "y[i] = Sum(A[i,j]*sum_y[j], j)",
     ]
 
 

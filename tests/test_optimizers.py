@@ -156,7 +156,7 @@ def test_a_rule_of_ones_own():
 
 I = sympy.Idx("i", 2)  # noqa: E741
 BAD = {
-    "unknown name 'rate'; did you mean 'rat'": ("o", {"rat": 1.0}, (), (STEP,)),
+    "did you mean 'gradient' or 'rat'?": ("o", {"rat": 1.0}, (), (STEP,)),
     "unknown name 'rate'": ("o", {}, (), (STEP,)),
     "got equations for nothing; the last one": ("o", {}, (), ()),
     "got equations for v; the last one": ("o", {}, ("v",), (AVERAGE,)),

@@ -55,7 +55,7 @@ def test_the_example_in_python_prints_what_it_says(capsys: pytest.CaptureFixture
     exec(block("python"), {})
     assert capsys.readouterr().out.splitlines() == [
         "dL/dw[i] = x[i]*dL/dy",
-        "-t + b + Sum(w[i]*x[i], (i, 0, 2))",
+        "b - t + Sum(w[i]*x[i], (i, 0, 2))",
     ]
 
 

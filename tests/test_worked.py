@@ -68,7 +68,8 @@ def test_sixty_epochs_of_one_neuron_end_where_the_text_ends() -> None:
 
 def test_numbers_are_taken_as_they_are_written() -> None:
     worked = work(derived(kumar))
-    assert worked.value("H1") * 10000 == 3775  # 0.05*0.15 + 0.1*0.2 + 0.35, not the nearest binary numbers
+    # 0.05*0.15 + 0.1*0.2 + 0.35, and not the nearest binary numbers
+    assert worked.value("H1") * 10000 == 3775
     sevenfold = decimal(Equation(Symbol("y"), 0.1 * Symbol("x")))
     assert str(sevenfold) == "y = x/10"
 
