@@ -15,8 +15,8 @@ from math import floor, hypot, isfinite, log10
 from sympy import Add, Expr, Function, Mul, Sum
 
 from symprop.derivation import Derivation
+from symprop.equation import name_of
 from symprop.indices import accesses, size
-from symprop.paths import named
 
 __all__ = ["Unit", "chart", "network_drawing", "units"]
 
@@ -49,7 +49,7 @@ def units(derivation: Derivation) -> tuple[Unit, ...]:
     parameters = {parameter.name for parameter in network.parameters}
     readers: dict[str, list[str]] = {}
     for equation in derivation.forward:
-        for name in dict.fromkeys(map(named, accesses(equation.rhs))):
+        for name in dict.fromkeys(map(name_of, accesses(equation.rhs))):
             readers.setdefault(name, []).append(equation.name)
     for equation in derivation.forward:
         kind = "loss" if equation.name == derivation.loss_name else "unit"
@@ -83,7 +83,7 @@ def _terms(rhs: Expr, parameters: set[str]) -> tuple[dict[str, tuple[str, ...]],
     sources: dict[str, tuple[str, ...]] = {}
     biases: list[str] = []
     for term in Add.make_args(rhs):
-        names = list(dict.fromkeys(map(named, accesses(term))))
+        names = list(dict.fromkeys(map(name_of, accesses(term))))
         weights = tuple(name for name in names if name in parameters)
         values = [name for name in names if name not in parameters]
         for name in values:

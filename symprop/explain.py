@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from symprop.derivation import Derivation
+from symprop.equation import name_of
 from symprop.errors import DescriptionError, OptionError
 from symprop.formulas import text
+from symprop.forward import function_sections
 from symprop.indices import accesses
 from symprop.network import Equation
 from symprop.optimizers import OPTIMIZERS
-from symprop.paths import named, readers
+from symprop.paths import readers
 from symprop.render import MARKER
 from symprop.rows import Row
 from symprop.rules import chain_rules
-from symprop.steps import function_sections
 from symprop.writing import ASCII
 
 __all__ = ["Explanation", "GeneratedLine", "explain", "find_line"]
@@ -199,7 +200,7 @@ def _gradients_from(derivation: Derivation, name: str) -> Iterator[str]:
     """Yield the parameters whose gradient is computed from the adjoint of `name`."""
     reached = {derivation.adjoint_name(name)}
     for equation in derivation.backward:
-        if reached & set(map(named, accesses(equation.rhs))):
+        if reached & set(map(name_of, accesses(equation.rhs))):
             reached.add(equation.name)
     for parameter in derivation.network.parameters:
         if derivation.adjoint_name(parameter.name) in reached:

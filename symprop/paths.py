@@ -18,10 +18,11 @@ from sympy.core.parameters import distribute
 
 from symprop.contributions import Contribution, factored, merged
 from symprop.derivation import Derivation, local_derivatives
+from symprop.equation import name_of
 from symprop.indices import accesses, free_indices, make_sum, piecewise, size, substitute
 from symprop.network import Equation
 
-__all__ = ["Edge", "Graph", "Node", "leaf", "named"]
+__all__ = ["Edge", "Graph", "Node", "leaf"]
 
 Node = tuple[str, tuple[int, ...]]
 """A variable's name and the subscripts of one of its elements."""
@@ -38,11 +39,6 @@ def leaf(node: Node) -> Symbol | Indexed:
     if not element:
         return Symbol(name, real=True)
     return IndexedBase(name, real=True)[tuple(map(Integer, element))]
-
-
-def named(access: Expr) -> str:
-    """Return the name of the variable that a symbol or a subscripted tensor reads."""
-    return str(access.base.label if isinstance(access, Indexed) else access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +124,7 @@ class Graph:
 def readers(derivation: Derivation, name: str) -> Iterator[Equation]:
     """Yield the forward equations that read `name` and that the loss depends on."""
     for equation in derivation.forward:
-        if name not in set(map(named, accesses(equation.rhs))):
+        if name not in set(map(name_of, accesses(equation.rhs))):
             continue
         if equation.name == derivation.loss_name or derivation.adjoint(equation.name).rhs != 0:
             yield equation

@@ -21,14 +21,15 @@ from sympy import Basic
 from symprop.derivation import Derivation
 from symprop.drawing import chart, network_drawing
 from symprop.errors import OutputError
+from symprop.forward import function_sections
 from symprop.mathml import mathml
 from symprop.network import Variable
 from symprop.pages import Block, html_page
 from symprop.rows import Line, Section, html_fragment
 from symprop.show import formula_page
-from symprop.steps import Steps, function_sections, steps
+from symprop.spelling import number_text
+from symprop.steps import Steps, steps
 from symprop.worked import Worked
-from symprop.writing import number_text
 
 __all__ = ["History", "Report", "history", "report", "write"]
 

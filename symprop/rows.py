@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from sympy import Expr, Indexed, Symbol
 
 from symprop.mathml import operator
-from symprop.writing import ASCII, LATEX, MATHML, Lookup, Quantity, Writer, latex_words
+from symprop.spelling import Lookup, Quantity
+from symprop.writing import ASCII, LATEX, MATHML, Writer, latex_words
 
 __all__ = ["Chain", "Line", "Parts", "Product", "Remark", "Row", "Section", "Total"]
 

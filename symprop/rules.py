@@ -11,6 +11,7 @@ from sympy.core.parameters import distribute
 
 from symprop.contributions import Contribution, factored, merged
 from symprop.derivation import Derivation, local_derivatives
+from symprop.equation import name_of
 from symprop.indices import (
     accesses,
     index_name,
@@ -21,9 +22,10 @@ from symprop.indices import (
     summation,
 )
 from symprop.network import Equation, Variable
-from symprop.paths import named, readers
+from symprop.paths import readers
 from symprop.rows import Line, Row, line_data
-from symprop.writing import Slope, Writer
+from symprop.spelling import Slope
+from symprop.writing import Writer
 
 __all__ = ["ChainRule", "chain_rules"]
 
@@ -64,8 +66,8 @@ def chain_rules(derivation: Derivation, name: str) -> tuple[ChainRule, ...]:
     def follow(variable: str) -> None:
         equation = derivation.adjoint(variable)
         for access in accesses(equation.rhs):
-            source = named(access).split("/d", 1)[-1]
-            if "/d" in named(access) and source not in found:
+            source = name_of(access).split("/d", 1)[-1]
+            if "/d" in name_of(access) and source not in found:
                 follow(source)
         found[variable] = _rule(derivation, variable, equation)
 

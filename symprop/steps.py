@@ -19,11 +19,11 @@ from sympy.core.parameters import distribute
 
 from symprop.derivation import Derivation
 from symprop.errors import OptionError
-from symprop.functions import ELEMENTWISE, Normalisation, Reduction, reduce_max, reduce_min
-from symprop.indices import accesses, size, substitute
-from symprop.network import Equation, Parameter, Variable
+from symprop.forward import needed_sections, reads
+from symprop.indices import substitute
+from symprop.network import Parameter, Variable
 from symprop.optimizers import find
-from symprop.paths import Edge, Graph, Node, leaf, named
+from symprop.paths import Edge, Graph, Node, leaf
 from symprop.rows import (
     Chain,
     Line,
@@ -39,24 +39,20 @@ from symprop.rows import (
     text_page,
 )
 from symprop.rules import ChainRule, chain_rules
+from symprop.spelling import Literal, Lookup, Partial, Words
 from symprop.worked import Worked, decimals, hyperparameters
-from symprop.writing import ASCII, UNICODE, Literal, Lookup, Partial, Words, Writer, opened
+from symprop.writing import ASCII, UNICODE, Writer
 
 __all__ = [
     "Path",
     "Steps",
     "Update",
-    "forward_sections",
-    "function_sections",
     "parse_target",
     "steps",
 ]
 
 LIMIT = 8
 """So many paths are shown one by one; beyond that, chains start at an adjoint that sums them."""
-
-_ELEMENTS = 16
-"""So many elements of a tensor are listed; of more, those that are used, or a few."""
 
 _ROWS = 60
 """So many adjoints are listed before the chains that start at them."""
@@ -171,7 +167,7 @@ def steps(
         paths,
         None if worked is None else worked.value(derivation.adjoint_name(name), node[1]),
         _update(derivation, variable, node, worked),
-        _needed(derivation, lookup, [*given, *(f for path in paths for f in path.factors)]),
+        needed_sections(derivation, lookup, [*given, *(f for path in paths for f in path.factors)]),
         node,
     )
 
@@ -264,7 +260,7 @@ def _adjoint_line(derivation: Derivation, node: Node, lookup: Lookup | None) -> 
 
 def _adjoints(expression: Expr) -> list[Node]:
     """Return the adjoint elements read in `expression`; those that a short enough sum reads."""
-    return [node for node in _reads(expression) if "/d" in node[0]]
+    return [node for node in reads(expression) if "/d" in node[0]]
 
 
 def _given(
@@ -332,129 +328,6 @@ def _slots(
     before = worked.slots.get(parameter.name, {})
     slots = {name: before.get(slot, zeros) for slot, name in names.items()}
     return Lookup({**worked.arrays, **slots}), worked.updated(parameter.name)
-
-
-# The forward pass
-
-
-def forward_sections(derivation: Derivation, worked: Worked | None = None) -> tuple[Section, ...]:
-    """Return the forward pass: the data, then every equation, with numbers where worked."""
-    if worked is None:
-        rows = tuple(Line(eq.lhs, eq.rhs, general=True) for eq in derivation.forward)
-        return (Section("Forward pass", rows), *function_sections(derivation))
-    lookup = Lookup(worked.arrays)
-    return (
-        *_data_sections(derivation, lookup),
-        Section("Forward pass", tuple(_forward_rows(derivation, lookup, None))),
-        *function_sections(derivation),
-    )
-
-
-def _data_sections(derivation: Derivation, lookup: Lookup) -> Iterator[Section]:
-    network = derivation.network
-    groups: tuple[tuple[str, tuple[Variable, ...]], ...] = (
-        ("The sample", (*network.inputs, *network.targets)),
-        ("Parameters", network.parameters),
-    )
-    for title, variables in groups:
-        rows = tuple(row for variable in variables for row in _values(variable, lookup))
-        if rows:
-            yield Section(title, rows)
-
-
-def _values(variable: Variable, lookup: Lookup) -> Iterator[Row]:
-    """Return the values of data; of a large tensor the first ones only."""
-    elements = _elements(variable.shape)
-    shown = elements if len(elements) <= _ELEMENTS else elements[:3]
-    for element in shown:
-        yield Line(leaf((variable.name, element)), leaf((variable.name, element)), lookup)
-    if len(shown) < len(elements):
-        yield Remark(f"... and {len(elements) - len(shown)} more values of {variable.name}")
-
-
-def _elements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = [()]
-    for length in shape:
-        found = [(*element, place) for element in found for place in range(length)]
-    return found
-
-
-def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None) -> Iterator[Row]:
-    """Yield the equations with numbers: of all values, or only of those behind `used`."""
-    reached = set(used or ())
-    found: list[list[Row]] = []
-    for equation in reversed(derivation.forward):
-        elements = _elements(tuple(map(size, equation.indices)))
-        wanted = sorted(element for name, element in reached if name == equation.name)
-        if used is not None and not wanted:
-            continue
-        rows: list[Row] = []
-        if len(elements) > _ELEMENTS:
-            rows.append(Line(equation.lhs, equation.rhs, general=True))
-            elements = wanted[:_ELEMENTS] or [elements[0], elements[1], elements[-1]]
-        elif used is not None:
-            elements = wanted
-        lines = [_forward_line(equation, element, lookup) for element in elements]
-        reached.update(read for line in lines for read in _reads(line.expression))
-        found.append([*rows, *lines])
-    return (row for rows in reversed(found) for row in rows)
-
-
-def _reads(expression: Expr) -> Iterator[Node]:
-    """Yield the elements that an expression reads; of a long sum only those that are shown."""
-    with distribute(False):
-        shown = opened(expression, _ELEMENTS)
-    for access in accesses(shown):
-        if isinstance(access, Symbol):
-            yield str(access), ()
-        elif all(subscript.is_Integer for subscript in access.indices):
-            yield named(access), tuple(map(int, access.indices))
-
-
-def _forward_line(equation: Equation, element: tuple[int, ...], lookup: Lookup) -> Line:
-    mapping = dict(zip(equation.indices, map(Integer, element), strict=True))
-    with distribute(False):
-        expression = substitute(equation.rhs, mapping)
-    return Line(leaf((equation.name, element)), expression, lookup)
-
-
-def _needed(
-    derivation: Derivation, lookup: Lookup | None, lines: Iterable[Line]
-) -> tuple[Section, ...]:
-    """Return the part of the forward pass that gives the values in `lines`."""
-    if lookup is None:
-        return ()
-    used = {read for line in lines for read in _reads(line.expression)}
-    rows = tuple(_forward_rows(derivation, lookup, used))
-    names = {named(row.quantity) for row in rows if isinstance(row, Line)}
-    title = "Forward pass, as far as it is needed"
-    return (Section(title, rows), *function_sections(derivation, names)) if rows else ()
-
-
-def function_sections(
-    derivation: Derivation, names: set[str] | None = None
-) -> tuple[Section, ...]:
-    """Return what each function of neural networks means, and its derivative."""
-    found: dict[type, tuple[Line, ...]] = {}
-    for equation in derivation.forward:
-        if names is None or equation.name in names:
-            for node in equation.rhs.atoms(*ELEMENTWISE, Reduction, Normalisation):
-                found.setdefault(node.func, _meaning(node))
-    rows = tuple(line for lines in found.values() for line in lines)
-    return (Section("Where", rows),) if rows else ()
-
-
-def _meaning(node: Expr) -> tuple[Line, ...]:
-    """Return the definition of a function, and the derivative of one of a single number."""
-    if isinstance(node, reduce_max | reduce_min):
-        return ()  # their names say what they are
-    if isinstance(node, Reduction | Normalisation):
-        return (Line(node, node.definition(), general=True),)
-    z, a = Symbol("z", real=True), Symbol("a", real=True)
-    call = node.func(z, *(a if accesses(part) else part for part in node.args[1:]))
-    with distribute(False):
-        slope = call.fdiff(1)
-    return Line(call, call.definition()), Line(Partial(call, z), slope)
 
 
 # Pages

@@ -24,8 +24,9 @@ from symprop.examples import load_example
 from symprop.network import Network
 from symprop.oracle import MP
 from symprop.rows import Line, Section, latex_document
+from symprop.spelling import Lookup, number_text
 from symprop.worked import Worked, work
-from symprop.writing import ASCII, LATEX, MATHML, Lookup, number_text
+from symprop.writing import ASCII, LATEX, MATHML
 
 W5 = """\
 dE/dw5 = dE/dy1out * dy1out/dy1 * dy1/dw5
