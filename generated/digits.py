@@ -37,7 +37,7 @@ from numba import njit
 from numba.extending import overload
 
 NAME = "digits"
-FINGERPRINT = "26ff3da5635c13b9"
+FINGERPRINT = "5d94236332f34257"
 DTYPE = "float64"
 
 real = np.float64

@@ -50,7 +50,7 @@ from numba import njit
 from numba.extending import overload
 
 NAME = "kumar"
-FINGERPRINT = "bb63ff48cf1e261f"
+FINGERPRINT = "8aeeb005e3b891c6"
 DTYPE = "float64"
 
 real = np.float64

@@ -54,7 +54,7 @@ from numba import njit
 from numba.extending import overload
 
 NAME = "lamsal"
-FINGERPRINT = "c25aee1790622ff7"
+FINGERPRINT = "9c89c46f03f13bf1"
 DTYPE = "float64"
 
 real = np.float64

@@ -34,7 +34,7 @@ from numba import njit
 from numba.extending import overload
 
 NAME = "one_neuron"
-FINGERPRINT = "890c76e8b555dfb1"
+FINGERPRINT = "7ed9ace16e3fd707"
 DTYPE = "float64"
 
 real = np.float64

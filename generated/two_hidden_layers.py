@@ -41,7 +41,7 @@ from numba import njit
 from numba.extending import overload
 
 NAME = "two_hidden_layers"
-FINGERPRINT = "bc6915b85966ac0b"
+FINGERPRINT = "78a3efa583b86c43"
 DTYPE = "float64"
 
 real = np.float64
