@@ -117,9 +117,7 @@ def needed_sections(
     return (Section(title, rows), *function_sections(derivation, names)) if rows else ()
 
 
-def function_sections(
-    derivation: Derivation, names: set[str] | None = None
-) -> tuple[Section, ...]:
+def function_sections(derivation: Derivation, names: set[str] | None = None) -> tuple[Section, ...]:
     """Return what each function of neural networks means, and its derivative."""
     found: dict[type, tuple[Line, ...]] = {}
     for equation in derivation.forward:

@@ -17,9 +17,7 @@ from symprop.functions import Normalisation, Reduction
 from symprop.indices import branches, index_name
 from symprop.network import Equation
 
-__all__ = [
-    "MathMLPrinter",
-    "bracketed", "fraction", "identifier", "mathml", "operator", "row"]
+__all__ = ["MathMLPrinter", "bracketed", "fraction", "identifier", "mathml", "operator", "row"]
 
 _SIGNS = {">=": "≥", "<=": "≤", "==": "=", "!=": "≠", ">": ">", "<": "<"}
 _TIMES = "<mo>&#x22C5;</mo>"

@@ -279,9 +279,7 @@ def latex_document(title: str, sections: Iterable[Section], notes: Sequence[str]
 
 def html_rows(section: Section) -> str:
     """Return the rows of a section as a table of MathML; long rows go over several lines."""
-    rows = "\n".join(
-        _html_row(row.parts(MATHML), _broad(row.parts(ASCII))) for row in section.rows
-    )
+    rows = "\n".join(_html_row(row.parts(MATHML), _broad(row.parts(ASCII))) for row in section.rows)
     return f'<div class="scroll"><table class="steps">\n{rows}\n</table></div>' if rows else ""
 
 
@@ -303,10 +301,7 @@ def _html_row(row: Parts, broad: bool) -> str:
         return f'<tr class="free">{start}<td colspan="3">{whole}</td></tr>'
     second = _equal(row.cells[1]) if len(row.cells) > 1 else ""
     value = _equal(row.value) if row.value else ""
-    return (
-        f"<tr>{start}<td>{_math(first)}</td><td>{second}</td>"
-        f'<td class="value">{value}</td></tr>'
-    )
+    return f'<tr>{start}<td>{_math(first)}</td><td>{second}</td><td class="value">{value}</td></tr>'
 
 
 def _sign(sign: str) -> str:

@@ -196,9 +196,7 @@ def latex_element(expr: Indexed) -> str:
     name = str(expr.base.label)
     if "/d" in name:
         above, below = name[1:].split("/d", 1)
-        return (
-            rf"\frac{{\partial {latex_name(above)}}}{{\partial {latex_name(below)}[{inside}]}}"
-        )
+        return rf"\frac{{\partial {latex_name(above)}}}{{\partial {latex_name(below)}[{inside}]}}"
     return f"{latex_name(name)}[{inside}]"
 
 

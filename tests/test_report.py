@@ -58,9 +58,7 @@ class Outline(HTMLParser):
 
 def page_of(build: Any) -> str:
     derivation = derived(build)
-    return report(
-        derivation, worked=work(derivation), verification=VERIFIED, training=HISTORY
-    ).html
+    return report(derivation, worked=work(derivation), verification=VERIFIED, training=HISTORY).html
 
 
 @pytest.mark.parametrize("build", CLASSICS)
