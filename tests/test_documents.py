@@ -35,7 +35,7 @@ def step(name: str, epochs: int = 1):
     return module.train(module.initialize(), *data, epochs=epochs)[0]
 
 
-def printed(value: ArrayLike, *numbers: str, truncated: bool = False) -> None:
+def assert_printed(value: ArrayLike, *numbers: str, truncated: bool = False) -> None:
     """Assert that each value is what is printed, to the last digit."""
     values = np.ravel(value)
     assert len(values) == len(numbers)
@@ -48,18 +48,20 @@ def test_kumar_forward_and_loss() -> None:
     """Document: y1out = 0.75136507, y2out = 0.772928465, Etot = 0.298371108."""
     module, data = kernels("kumar"), sample("kumar")
     outputs = module.forward(module.initialize(), data["x1"], data["x2"])
-    printed(outputs.y1out, "0.75136507")
-    printed(outputs.y2out, "0.772928465")
+    assert_printed(outputs.y1out, "0.75136507")
+    assert_printed(outputs.y2out, "0.772928465")
     loss, gradients = module.backward(module.initialize(), *data.values())
-    printed(loss, "0.298371109")  # the document cuts the last digit: 0.298371108
-    printed(gradients.w5, "0.082167")  # the document prints 0.082165: its last digit is wrong
+    assert_printed(loss, "0.298371109")  # the document cuts the last digit: 0.298371108
+    assert_printed(
+        gradients.w5, "0.082167"
+    )  # the document prints 0.082165: its last digit is wrong
 
 
 def test_kumar_updates_of_the_output_layer() -> None:
     """w5 to w8 are right in the document; they are the well-known values of this example."""
     after = step("kumar")
-    printed(after.w5, "0.358916")
-    printed([after.w6, after.w7, after.w8], "0.408666186", "0.511301270", "0.561370121")
+    assert_printed(after.w5, "0.358916")
+    assert_printed([after.w6, after.w7, after.w8], "0.408666186", "0.511301270", "0.561370121")
     assert (after.b1, after.b2) == (0.35, 0.6)
 
 
@@ -72,23 +74,23 @@ def test_kumar_updates_of_the_hidden_layer() -> None:
     """
     module, data = kernels("kumar"), sample("kumar")
     gradients = module.backward(module.initialize(), *data.values())[1]
-    printed(gradients.w1, "0.000438568")
+    assert_printed(gradients.w1, "0.000438568")
     after = step("kumar")
-    printed(after.w1, "0.14978", truncated=True)
-    printed(after.w2, "0.199561", truncated=True)
-    printed(after.w3, "0.249751", truncated=True)
-    printed(after.w4, "0.299502", truncated=True)
+    assert_printed(after.w1, "0.14978", truncated=True)
+    assert_printed(after.w2, "0.199561", truncated=True)
+    assert_printed(after.w3, "0.249751", truncated=True)
+    assert_printed(after.w4, "0.299502", truncated=True)
 
 
 def test_lamsal_forward_loss_and_gradients() -> None:
     module, data = kernels("lamsal"), sample("lamsal")
     outputs = module.forward(module.initialize(), *list(data.values())[:2])
-    printed(list(outputs), "0.73492", "0.77955", truncated=True)
+    assert_printed(list(outputs), "0.73492", "0.77955", truncated=True)
     loss, gradients = module.backward(module.initialize(), *data.values())
-    printed(loss, "0.24908", truncated=True)
-    printed([gradients.w5, gradients.w6], "0.08020", "0.08211", truncated=True)
-    printed([gradients.w7, gradients.w8], "-0.01760", "-0.01802", truncated=True)
-    printed(gradients.w1, "0.00110", truncated=True)  # added from two rounded numbers
+    assert_printed(loss, "0.24908", truncated=True)
+    assert_printed([gradients.w5, gradients.w6], "0.08020", "0.08211", truncated=True)
+    assert_printed([gradients.w7, gradients.w8], "-0.01760", "-0.01802", truncated=True)
+    assert_printed(gradients.w1, "0.00110", truncated=True)  # added from two rounded numbers
 
 
 def test_lamsal_updates() -> None:
@@ -97,10 +99,22 @@ def test_lamsal_updates() -> None:
     new_w1 = 0.1 - 0.6*0.00110 = 0.09934 (printed 0.09933 is the unrounded 0.0993387 cut off).
     """
     after = step("lamsal")
-    printed([after.w1, after.w2, after.w3, after.w4], "0.09933", "0.19919", "0.29667", "0.39597",
-            truncated=True)  # fmt: skip
-    printed([after.w5, after.w6, after.w7, after.w8], "0.45187", "0.55073", "0.71056", "0.81081",
-            truncated=True)  # fmt: skip
+    assert_printed(
+        [after.w1, after.w2, after.w3, after.w4],
+        "0.09933",
+        "0.19919",
+        "0.29667",
+        "0.39597",
+        truncated=True,
+    )
+    assert_printed(
+        [after.w5, after.w6, after.w7, after.w8],
+        "0.45187",
+        "0.55073",
+        "0.71056",
+        "0.81081",
+        truncated=True,
+    )
 
 
 def test_two_hidden_layers_forward() -> None:
@@ -110,8 +124,8 @@ def test_two_hidden_layers_forward() -> None:
     is sigmoid(0.52143) = 0.6275, not 0.6157, and all numbers after it are carried off.
     """
     module, data = kernels("two_hidden_layers"), sample("two_hidden_layers")
-    printed(module.forward(module.initialize(), data["x"]), "0.6275")
-    printed(0.1 * 0.6453 + 0.2 * 0.6892 + 0.3 * 0.7302 + 0.1, "0.52143")
+    assert_printed(module.forward(module.initialize(), data["x"]), "0.6275")
+    assert_printed(0.1 * 0.6453 + 0.2 * 0.6892 + 0.3 * 0.7302 + 0.1, "0.52143")
 
 
 def test_two_hidden_layers_gradients() -> None:
@@ -126,20 +140,20 @@ def test_two_hidden_layers_gradients() -> None:
     a2 = 1 / (1 + np.exp(-(a1 @ [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]] + 0.1)))
     delta3 = 1 / (1 + np.exp(-(a2 @ [0.1, 0.2, 0.3] + 0.1))) - 1
     delta2 = np.array([0.1, 0.2, 0.3]) * delta3 * a2 * (1 - a2)
-    printed(gradients.b3, "-0.3725")
-    printed(gradients.W3, *(f"{value:.4f}" for value in a2 * delta3))
-    printed(gradients.b2, *(f"{value:.4f}" for value in delta2))
-    printed(gradients.W2, *(f"{value:.4f}" for value in np.outer(a1, delta2).ravel()))
+    assert_printed(gradients.b3, "-0.3725")
+    assert_printed(gradients.W3, *(f"{value:.4f}" for value in a2 * delta3))
+    assert_printed(gradients.b2, *(f"{value:.4f}" for value in delta2))
+    assert_printed(gradients.W2, *(f"{value:.4f}" for value in np.outer(a1, delta2).ravel()))
 
 
 def test_one_neuron_forward_and_gradients() -> None:
     """The document's example by hand: sigma(0.3), y, the loss and all four gradients."""
     module, data = kernels("one_neuron"), sample("one_neuron")
     loss, gradients = module.backward(module.initialize(), *data.values())
-    printed(loss, "0.0259")  # in the text 0.0260: from y rounded to 0.3723
-    printed(module.forward(module.initialize(), data["x"]), "0.3723")
-    printed([gradients.w2, gradients.b2], "-0.1308", "-0.2277")  # the text prints -0.1309
-    printed([gradients.w1, gradients.b1], "-0.0083", "-0.0167")  # the text prints -0.0166
+    assert_printed(loss, "0.0259")  # in the text 0.0260: from y rounded to 0.3723
+    assert_printed(module.forward(module.initialize(), data["x"]), "0.3723")
+    assert_printed([gradients.w2, gradients.b2], "-0.1308", "-0.2277")  # the text prints -0.1309
+    assert_printed([gradients.w1, gradients.b1], "-0.0083", "-0.0167")  # the text prints -0.0166
 
 
 TABLE = {
@@ -156,16 +170,16 @@ def test_one_neuron_table(epoch: int) -> None:
     module, data = kernels("one_neuron"), sample("one_neuron")
     parameters = step("one_neuron", epoch) if epoch else module.initialize()
     loss, output = TABLE[epoch]
-    printed(module.loss(parameters, *data.values()), loss)
-    printed(module.forward(parameters, data["x"]), output)
+    assert_printed(module.loss(parameters, *data.values()), loss)
+    assert_printed(module.forward(parameters, data["x"]), output)
 
 
 def test_one_neuron_final_state() -> None:
     """After 60 epochs: output 0.6000, w1 = 0.4072, b1 = 0.1143, w2 = 0.3978, b2 = 0.3697."""
     module, data = kernels("one_neuron"), sample("one_neuron")
     after = step("one_neuron", examples.load_example("one_neuron").training.epochs)
-    printed([after.w1, after.b1, after.w2, after.b2], "0.4072", "0.1143", "0.3978", "0.3697")
-    printed(module.forward(after, data["x"]), "0.6000")
+    assert_printed([after.w1, after.b1, after.w2, after.b2], "0.4072", "0.1143", "0.3978", "0.3697")
+    assert_printed(module.forward(after, data["x"]), "0.6000")
 
 
 def test_relu_has_derivative_zero_at_zero() -> None:
