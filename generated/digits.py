@@ -34,7 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
 
 NAME = "digits"
 FINGERPRINT = "5d94236332f34257"
@@ -248,8 +249,35 @@ def _update(theta, moments, gradient, scale, iteration, learning_rate, beta1, be
 # -------------------------------------------------------------------------------- machinery
 
 
+@register_jitable
+def _fit_inputs(parameters, x):
+    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+    if parameters.W1.shape != (64, 32):
+        raise ValueError("parameter 'W1': expected shape (64, 32)")
+    if parameters.b1.shape != (32,):
+        raise ValueError("parameter 'b1': expected shape (32,)")
+    if parameters.W2.shape != (32, 10):
+        raise ValueError("parameter 'W2': expected shape (32, 10)")
+    if parameters.b2.shape != (10,):
+        raise ValueError("parameter 'b2': expected shape (10,)")
+    if not len(x):
+        raise ValueError("input 'x': got no samples, expected at least one")
+    if x.shape[1:] != (64,):
+        raise ValueError("input 'x': expected shape (n, 64)")
+
+
+@register_jitable
+def _fit_targets(x, t):
+    """Refuse targets that the kernels would read out of bounds."""
+    if len(t) != len(x):
+        raise ValueError("target 't': expected as many samples as in 'x'")
+    if t.shape[1:] != (10,):
+        raise ValueError("target 't': expected shape (n, 10)")
+
+
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
+    _fit_inputs(parameters, x)
     n = x.shape[0]
     workspace = np.empty(18954, real)
     p = np.empty((n, 10), real)
@@ -268,6 +296,8 @@ def _forward(parameters, x):
 
 def _loss(parameters, x, t):
     """Return the mean loss, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, t)
     n = x.shape[0]
     workspace = np.empty(18954, real)
     total = 0.0
@@ -286,6 +316,8 @@ def _loss(parameters, x, t):
 
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, t)
     n = x.shape[0]
     workspace = np.empty(37898, real)
     gradient = np.zeros(2410, real)
@@ -329,17 +361,31 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 
 @overload(forward)
 def _compiled_forward(parameters, x):
+    _typed(x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
+    _typed(x=x, t=t)
     return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
+    _typed(x=x, t=t)
     return _backward
+
+
+def _typed(**data):
+    """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    for name, array in data.items():
+        kind, shape, bound = _DATA[name]
+        found = str(getattr(array, "dtype", array))
+        right = found.startswith(("int", "uint")) if bound else found == DTYPE
+        if not right or getattr(array, "ndim", 0) != 1 + len(shape):
+            expected = f"{1 + len(shape)} axes of {'integers' if bound else DTYPE}"
+            raise TypingError(f"{kind} {name!r}: got {array}, expected an array with {expected}")
 
 
 class State(NamedTuple):
@@ -711,9 +757,9 @@ def _samples(name, value, kind, shape, bound):
         expected = "integers" if bound else DTYPE
         raise TypeError(f"{kind} {name!r}: got {array.dtype}, expected {expected}; use .astype")
     if array.ndim == 0 or array.shape[1:] != shape:
-        expected = ", ".join(["n", *map(str, shape)])
+        axes = "".join(f", {length}" for length in shape) or ","
         raise ValueError(
-            f"{kind} {name!r}: got shape {array.shape}, expected ({expected}); "
+            f"{kind} {name!r}: got shape {array.shape}, expected (n{axes}); "
             "the first axis counts the samples"
         )
     if not len(array):

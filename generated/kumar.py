@@ -47,7 +47,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
 
 NAME = "kumar"
 FINGERPRINT = "8aeeb005e3b891c6"
@@ -259,8 +260,27 @@ def _update(theta, gradient, scale, iteration, learning_rate):
 # -------------------------------------------------------------------------------- machinery
 
 
+@register_jitable
+def _fit_inputs(parameters, x1, x2):
+    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+    if not len(x1):
+        raise ValueError("input 'x1': got no samples, expected at least one")
+    if len(x2) != len(x1):
+        raise ValueError("input 'x2': expected as many samples as in 'x1'")
+
+
+@register_jitable
+def _fit_targets(x1, t1, t2):
+    """Refuse targets that the kernels would read out of bounds."""
+    if len(t1) != len(x1):
+        raise ValueError("target 't1': expected as many samples as in 'x1'")
+    if len(t2) != len(x1):
+        raise ValueError("target 't2': expected as many samples as in 'x1'")
+
+
 def _forward(parameters, x1, x2):
     """Compute the outputs, block by block."""
+    _fit_inputs(parameters, x1, x2)
     n = x1.shape[0]
     y1out = np.empty(n, real)
     y2out = np.empty(n, real)
@@ -286,6 +306,8 @@ def _forward(parameters, x1, x2):
 
 def _loss(parameters, x1, x2, t1, t2):
     """Return the mean loss, block by block."""
+    _fit_inputs(parameters, x1, x2)
+    _fit_targets(x1, t1, t2)
     n = x1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -310,6 +332,8 @@ def _loss(parameters, x1, x2, t1, t2):
 
 def _backward(parameters, x1, x2, t1, t2):
     """Return the mean loss and its gradients, block by block."""
+    _fit_inputs(parameters, x1, x2)
+    _fit_targets(x1, t1, t2)
     n = x1.shape[0]
     gradient = np.zeros(10, real)
     part = np.empty(10, real)
@@ -369,17 +393,31 @@ def backward(
 
 @overload(forward)
 def _compiled_forward(parameters, x1, x2):
+    _typed(x1=x1, x2=x2)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x1, x2, t1, t2):
+    _typed(x1=x1, x2=x2, t1=t1, t2=t2)
     return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x1, x2, t1, t2):
+    _typed(x1=x1, x2=x2, t1=t1, t2=t2)
     return _backward
+
+
+def _typed(**data):
+    """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    for name, array in data.items():
+        kind, shape, bound = _DATA[name]
+        found = str(getattr(array, "dtype", array))
+        right = found.startswith(("int", "uint")) if bound else found == DTYPE
+        if not right or getattr(array, "ndim", 0) != 1 + len(shape):
+            expected = f"{1 + len(shape)} axes of {'integers' if bound else DTYPE}"
+            raise TypingError(f"{kind} {name!r}: got {array}, expected an array with {expected}")
 
 
 class State(NamedTuple):
@@ -743,9 +781,9 @@ def _samples(name, value, kind, shape, bound):
         expected = "integers" if bound else DTYPE
         raise TypeError(f"{kind} {name!r}: got {array.dtype}, expected {expected}; use .astype")
     if array.ndim == 0 or array.shape[1:] != shape:
-        expected = ", ".join(["n", *map(str, shape)])
+        axes = "".join(f", {length}" for length in shape) or ","
         raise ValueError(
-            f"{kind} {name!r}: got shape {array.shape}, expected ({expected}); "
+            f"{kind} {name!r}: got shape {array.shape}, expected (n{axes}); "
             "the first axis counts the samples"
         )
     if not len(array):

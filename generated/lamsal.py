@@ -51,7 +51,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
 
 NAME = "lamsal"
 FINGERPRINT = "9c89c46f03f13bf1"
@@ -275,8 +276,27 @@ def _update(theta, gradient, scale, iteration, learning_rate):
 # -------------------------------------------------------------------------------- machinery
 
 
+@register_jitable
+def _fit_inputs(parameters, i1, i2):
+    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+    if not len(i1):
+        raise ValueError("input 'i1': got no samples, expected at least one")
+    if len(i2) != len(i1):
+        raise ValueError("input 'i2': expected as many samples as in 'i1'")
+
+
+@register_jitable
+def _fit_targets(i1, target_1, target_2):
+    """Refuse targets that the kernels would read out of bounds."""
+    if len(target_1) != len(i1):
+        raise ValueError("target 'target_1': expected as many samples as in 'i1'")
+    if len(target_2) != len(i1):
+        raise ValueError("target 'target_2': expected as many samples as in 'i1'")
+
+
 def _forward(parameters, i1, i2):
     """Compute the outputs, block by block."""
+    _fit_inputs(parameters, i1, i2)
     n = i1.shape[0]
     output_o1 = np.empty(n, real)
     output_o2 = np.empty(n, real)
@@ -302,6 +322,8 @@ def _forward(parameters, i1, i2):
 
 def _loss(parameters, i1, i2, target_1, target_2):
     """Return the mean loss, block by block."""
+    _fit_inputs(parameters, i1, i2)
+    _fit_targets(i1, target_1, target_2)
     n = i1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -326,6 +348,8 @@ def _loss(parameters, i1, i2, target_1, target_2):
 
 def _backward(parameters, i1, i2, target_1, target_2):
     """Return the mean loss and its gradients, block by block."""
+    _fit_inputs(parameters, i1, i2)
+    _fit_targets(i1, target_1, target_2)
     n = i1.shape[0]
     gradient = np.zeros(10, real)
     part = np.empty(10, real)
@@ -397,17 +421,31 @@ def backward(
 
 @overload(forward)
 def _compiled_forward(parameters, i1, i2):
+    _typed(i1=i1, i2=i2)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, i1, i2, target_1, target_2):
+    _typed(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
     return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, i1, i2, target_1, target_2):
+    _typed(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
     return _backward
+
+
+def _typed(**data):
+    """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    for name, array in data.items():
+        kind, shape, bound = _DATA[name]
+        found = str(getattr(array, "dtype", array))
+        right = found.startswith(("int", "uint")) if bound else found == DTYPE
+        if not right or getattr(array, "ndim", 0) != 1 + len(shape):
+            expected = f"{1 + len(shape)} axes of {'integers' if bound else DTYPE}"
+            raise TypingError(f"{kind} {name!r}: got {array}, expected an array with {expected}")
 
 
 class State(NamedTuple):
@@ -783,9 +821,9 @@ def _samples(name, value, kind, shape, bound):
         expected = "integers" if bound else DTYPE
         raise TypeError(f"{kind} {name!r}: got {array.dtype}, expected {expected}; use .astype")
     if array.ndim == 0 or array.shape[1:] != shape:
-        expected = ", ".join(["n", *map(str, shape)])
+        axes = "".join(f", {length}" for length in shape) or ","
         raise ValueError(
-            f"{kind} {name!r}: got shape {array.shape}, expected ({expected}); "
+            f"{kind} {name!r}: got shape {array.shape}, expected (n{axes}); "
             "the first axis counts the samples"
         )
     if not len(array):

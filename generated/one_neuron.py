@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
 
 NAME = "one_neuron"
 FINGERPRINT = "7ed9ace16e3fd707"
@@ -159,8 +160,23 @@ def _update(theta, gradient, scale, iteration, learning_rate):
 # -------------------------------------------------------------------------------- machinery
 
 
+@register_jitable
+def _fit_inputs(parameters, x):
+    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+    if not len(x):
+        raise ValueError("input 'x': got no samples, expected at least one")
+
+
+@register_jitable
+def _fit_targets(x, t):
+    """Refuse targets that the kernels would read out of bounds."""
+    if len(t) != len(x):
+        raise ValueError("target 't': expected as many samples as in 'x'")
+
+
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
+    _fit_inputs(parameters, x)
     n = x.shape[0]
     y = np.empty(n, real)
     for first in range(0, n, _BLOCK):
@@ -177,6 +193,8 @@ def _forward(parameters, x):
 
 def _loss(parameters, x, t):
     """Return the mean loss, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, t)
     n = x.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -193,6 +211,8 @@ def _loss(parameters, x, t):
 
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, t)
     n = x.shape[0]
     gradient = np.zeros(4, real)
     part = np.empty(4, real)
@@ -234,17 +254,31 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 
 @overload(forward)
 def _compiled_forward(parameters, x):
+    _typed(x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
+    _typed(x=x, t=t)
     return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
+    _typed(x=x, t=t)
     return _backward
+
+
+def _typed(**data):
+    """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    for name, array in data.items():
+        kind, shape, bound = _DATA[name]
+        found = str(getattr(array, "dtype", array))
+        right = found.startswith(("int", "uint")) if bound else found == DTYPE
+        if not right or getattr(array, "ndim", 0) != 1 + len(shape):
+            expected = f"{1 + len(shape)} axes of {'integers' if bound else DTYPE}"
+            raise TypingError(f"{kind} {name!r}: got {array}, expected an array with {expected}")
 
 
 class State(NamedTuple):
@@ -568,9 +602,9 @@ def _samples(name, value, kind, shape, bound):
         expected = "integers" if bound else DTYPE
         raise TypeError(f"{kind} {name!r}: got {array.dtype}, expected {expected}; use .astype")
     if array.ndim == 0 or array.shape[1:] != shape:
-        expected = ", ".join(["n", *map(str, shape)])
+        axes = "".join(f", {length}" for length in shape) or ","
         raise ValueError(
-            f"{kind} {name!r}: got shape {array.shape}, expected ({expected}); "
+            f"{kind} {name!r}: got shape {array.shape}, expected (n{axes}); "
             "the first axis counts the samples"
         )
     if not len(array):

@@ -38,7 +38,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
 
 NAME = "two_hidden_layers"
 FINGERPRINT = "78a3efa583b86c43"
@@ -252,8 +253,35 @@ def _update(theta, gradient, scale, iteration, learning_rate):
 # -------------------------------------------------------------------------------- machinery
 
 
+@register_jitable
+def _fit_inputs(parameters, x):
+    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+    if parameters.W1.shape != (4, 2):
+        raise ValueError("parameter 'W1': expected shape (4, 2)")
+    if parameters.b1.shape != (2,):
+        raise ValueError("parameter 'b1': expected shape (2,)")
+    if parameters.W2.shape != (2, 3):
+        raise ValueError("parameter 'W2': expected shape (2, 3)")
+    if parameters.b2.shape != (3,):
+        raise ValueError("parameter 'b2': expected shape (3,)")
+    if parameters.W3.shape != (3,):
+        raise ValueError("parameter 'W3': expected shape (3,)")
+    if not len(x):
+        raise ValueError("input 'x': got no samples, expected at least one")
+    if x.shape[1:] != (4,):
+        raise ValueError("input 'x': expected shape (n, 4)")
+
+
+@register_jitable
+def _fit_targets(x, y):
+    """Refuse targets that the kernels would read out of bounds."""
+    if len(y) != len(x):
+        raise ValueError("target 'y': expected as many samples as in 'x'")
+
+
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
+    _fit_inputs(parameters, x)
     n = x.shape[0]
     workspace = np.empty(5, real)
     a3 = np.empty(n, real)
@@ -274,6 +302,8 @@ def _forward(parameters, x):
 
 def _loss(parameters, x, y):
     """Return the mean loss, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(5, real)
     total = 0.0
@@ -294,6 +324,8 @@ def _loss(parameters, x, y):
 
 def _backward(parameters, x, y):
     """Return the mean loss and its gradients, block by block."""
+    _fit_inputs(parameters, x)
+    _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(10, real)
     gradient = np.zeros(23, real)
@@ -341,17 +373,31 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
 
 @overload(forward)
 def _compiled_forward(parameters, x):
+    _typed(x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, y):
+    _typed(x=x, y=y)
     return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, y):
+    _typed(x=x, y=y)
     return _backward
+
+
+def _typed(**data):
+    """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    for name, array in data.items():
+        kind, shape, bound = _DATA[name]
+        found = str(getattr(array, "dtype", array))
+        right = found.startswith(("int", "uint")) if bound else found == DTYPE
+        if not right or getattr(array, "ndim", 0) != 1 + len(shape):
+            expected = f"{1 + len(shape)} axes of {'integers' if bound else DTYPE}"
+            raise TypingError(f"{kind} {name!r}: got {array}, expected an array with {expected}")
 
 
 class State(NamedTuple):
@@ -686,9 +732,9 @@ def _samples(name, value, kind, shape, bound):
         expected = "integers" if bound else DTYPE
         raise TypeError(f"{kind} {name!r}: got {array.dtype}, expected {expected}; use .astype")
     if array.ndim == 0 or array.shape[1:] != shape:
-        expected = ", ".join(["n", *map(str, shape)])
+        axes = "".join(f", {length}" for length in shape) or ","
         raise ValueError(
-            f"{kind} {name!r}: got shape {array.shape}, expected ({expected}); "
+            f"{kind} {name!r}: got shape {array.shape}, expected (n{axes}); "
             "the first axis counts the samples"
         )
     if not len(array):

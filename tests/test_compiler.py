@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zoo
 from numba import njit
+from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 from sympy import Rational, Sum, exp, sqrt, tanh
 
@@ -283,6 +284,59 @@ def test_kernels_work_inside_compiled_functions() -> None:
     assert value == pytest.approx(again, rel=1e-14)
     np.testing.assert_allclose(slope, module.backward(parameters, x, t)[1].W1, rtol=1e-12)
     np.testing.assert_allclose(p, module.forward(parameters, x), rtol=1e-12)
+
+
+@functools.cache
+def compiled(name: str, kernel: str):
+    """Return a user's compiled function that calls a kernel."""
+    function = getattr(kernels(name).module, kernel)
+
+    @njit
+    def call(parameters, arrays):
+        return function(parameters, *arrays)
+
+    return call
+
+
+@pytest.mark.parametrize("kernel", ["forward", "loss", "backward"])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"W1": np.ones((64, 31))}, r"parameter 'W1': expected shape \(64, 32\)"),
+        ({"b2": np.ones(9)}, r"parameter 'b2': expected shape \(10,\)"),
+        ({"x": np.ones((6, 63))}, r"input 'x': expected shape \(n, 64\)"),
+        ({"x": np.ones((0, 64))}, "input 'x': got no samples"),
+        ({"t": np.ones((6, 11))}, r"target 't': expected shape \(n, 10\)"),
+        ({"t": np.ones((5, 10))}, "target 't': expected as many samples as in 'x'"),
+    ],
+)
+def test_compiled_callers_cannot_read_out_of_bounds(kernel: str, change: dict, match: str) -> None:
+    given = good()
+    weights = {name: change[name] for name in change if name in given["parameters"]._fields}
+    arrays = [change.get(name, given[name]) for name in ("x", "t")]
+    if kernel == "forward":
+        if "t" in change:
+            return
+        arrays = arrays[:1]
+    with pytest.raises(ValueError, match=match):
+        compiled("digits", kernel)(given["parameters"]._replace(**weights), tuple(arrays))
+
+
+def test_compiled_callers_cannot_read_rows_that_do_not_exist() -> None:
+    module = kernels("embedding")
+    arrays = data(module.derivation.network, 4)
+    place = next(n for n, a in enumerate(arrays) if a.dtype.kind == "i")
+    for value in (-1, 10**6):
+        wrong = [array.copy() for array in arrays]
+        wrong[place].flat[0] = value
+        with pytest.raises(ValueError, match="got a subscript outside 0 to"):
+            compiled("embedding", "loss")(module.initialize(), tuple(wrong))
+
+
+@pytest.mark.parametrize("x", [np.ones(64), np.ones((6, 64), np.float32), 1.0])
+def test_compiled_callers_learn_which_array_has_the_wrong_type(x: np.ndarray) -> None:
+    with pytest.raises(TypingError, match=r"input 'x': got .*, expected an array with 2 axes of"):
+        compiled("digits", "forward")(good()["parameters"], (x,))
 
 
 # ---------------------------------------------------------------------------------------- training

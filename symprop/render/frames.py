@@ -152,7 +152,44 @@ class Frames:
         ):  # fmt: skip
             variables = self.network.inputs if name == "forward" else self.data
             found |= self._entry(name, result, [v.name for v in variables])
-        return found
+        return found | self._fits()
+
+    def _fits(self) -> dict[str, object]:
+        """Return the functions that refuse shapes, and subscripts, outside the arrays."""
+        inputs = [variable.name for variable in self.network.inputs]
+        targets = [variable.name for variable in self.network.targets]
+        given = ["parameters", *inputs]
+        return {
+            "inputs_signature": _text(call("def _fit_inputs(", given, "):")),
+            "inputs_fit": _text([*self._fit_parameters(), *self._fit("input")]),
+            "targets_signature": _text(call("def _fit_targets(", [inputs[0], *targets], "):")),
+            "targets_fit": _text(self._fit("target")),
+        }
+
+    def _fit_parameters(self) -> Iterator[str]:
+        for parameter in self.network.parameters:
+            if parameter.shape:
+                yield f"    if parameters.{parameter.name}.shape != {parameter.shape}:"
+                yield _refusal("parameter", parameter.name, f"expected shape {parameter.shape}")
+
+    def _fit(self, kind: str) -> Iterator[str]:
+        """Yield the checks of the inputs or the targets; the first input counts the samples."""
+        first = self.data[0].name
+        for variable in self.network.inputs if kind == "input" else self.network.targets:
+            name, shape = variable.name, variable.shape
+            if name == first:
+                yield f"    if not len({name}):"
+                yield _refusal(kind, name, "got no samples, expected at least one")
+            else:
+                yield f"    if len({name}) != len({first}):"
+                yield _refusal(kind, name, f"expected as many samples as in '{first}'")
+            if shape:
+                yield f"    if {name}.shape[1:] != {shape}:"
+                yield _refusal(kind, name, f"expected shape (n, {', '.join(map(str, shape))})")
+            bound = self.network.index_inputs.get(name)
+            if bound:
+                yield f"    if {name}.min() < 0 or {name}.max() >= {bound}:"
+                yield _refusal(kind, name, f"got a subscript outside 0 to {bound - 1}")
 
     def _entry(self, name: str, result: str, data: list[str]) -> dict[str, object]:
         """Return the signatures of what a kernel is called through, from Python and compiled."""
@@ -165,6 +202,7 @@ class Frames:
             f"{name}_public": _text(call(f"def {name}(", typed, f") -> {result}:")),
             f"{name}_checked": _text(call(f"return _{name}(", checked, depth=1)),
             f"{name}_overload": _text(call(f"def _compiled_{name}(", plain, "):")),
+            f"{name}_typed": _text(call("_typed(", [f"{v}={v}" for v in data], depth=1)).strip(),
         }
 
     def _values(self, vector: str) -> Iterator[str]:
@@ -187,6 +225,11 @@ class Frames:
         return [*weights, *arrays, *extra, *workspace]
 
     def _start(self, kernel: Kernel) -> Iterator[str]:
+        inputs = [v.name for v in self.network.inputs]
+        yield from call("_fit_inputs(", ["parameters", *inputs], depth=1)
+        if self.network.targets and kernel.name != "forward":
+            targets = [v.name for v in self.network.targets]
+            yield from call("_fit_targets(", [inputs[0], *targets], depth=1)
         yield f"    {self.named['n']} = {kernel.data[0].name}.shape[0]"
         if kernel.size:
             yield f"    {self.named['workspace']} = np.empty({kernel.size}, real)"
@@ -460,6 +503,11 @@ def _text(lines: Iterable[str]) -> str:
 
 def _reshape(shape: tuple[int, ...]) -> str:
     return f".reshape({shape})" if len(shape) > 1 else ""
+
+
+def _refusal(kind: str, name: str, reason: str) -> str:
+    """Return the statement that refuses an array; its message is static, as Numba needs it."""
+    return f"        raise ValueError(\"{kind} '{name}': {reason}\")"
 
 
 def _words(line: str) -> list[str]:
