@@ -21,33 +21,14 @@ from typing import Any, NoReturn, TypeVar
 import sympy
 from sympy import Add, Basic, Expr, Float, Idx, Integer, Mul, Pow, Symbol
 
-from symprop import functions
 from symprop.bounds import call_problem, power_problem, problem, simple_problem
 from symprop.errors import nearest
-from symprop.functions import ELEMENTWISE, REDUCTIONS, Normalisation
+from symprop.functions import FUNCTIONS, REDUCTIONS, Normalisation
 from symprop.indices import is_condition, piecewise, size, summation
 from symprop.network import Variable
 from symprop.syntax import PRODUCT, REFUSED, SUM, ExpressionError, syntax_tree, words
 
-__all__ = ["BINDING", "FUNCTIONS", "parse_expression"]
-
-FUNCTIONS: dict[str, Any] = {
-    **{function.__name__: function for function in ELEMENTWISE},
-    **{
-        name: getattr(sympy, name)
-        for name in (
-            "exp", "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-            "tanh", "asinh", "acosh", "atanh", "sec", "csc", "cot", "sech", "csch", "coth",
-            "atan2", "erf", "erfc", "sign", "floor", "ceiling",
-        )
-    },
-    "abs": sympy.Abs,
-    "max": sympy.Max,
-    "min": sympy.Min,
-    "expm1": functions.expm1,
-    "log1p": functions.log1p,
-}  # fmt: skip
-"""The functions of numbers that an expression may call."""
+__all__ = ["BINDING", "parse_expression"]
 
 BINDING: dict[str, Any] = {
     "sum": summation,
@@ -265,6 +246,8 @@ class _Converter:
             raise self._refused(
                 node, f"{name!r} is no function; multiply with *, subscripts are written [...]"
             )
+        if name == "Piecewise":
+            raise self._refused(node, "no Piecewise here; write VALUE if CONDITION else OTHER")
         raise self._refused(
             node, f"unknown function {name!r}{nearest(name, (*FUNCTIONS, *BINDING))}"
         )

@@ -17,7 +17,7 @@ gets an equal share of the derivative.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sympy
 from sympy import Eq, Expr, Function, Idx, Integer, Piecewise, Rational, Sum, exp, log
@@ -25,6 +25,7 @@ from sympy.codegen.cfunctions import expm1, log1p
 
 __all__ = [
     "ELEMENTWISE",
+    "FUNCTIONS",
     "REDUCTIONS",
     "Normalisation",
     "Reduction",
@@ -343,3 +344,21 @@ ELEMENTWISE: tuple[type[Function], ...] = (
 
 REDUCTIONS: tuple[type[Function], ...] = (logsumexp, reduce_max, reduce_min, softmax, log_softmax)
 """The functions that bind an index, besides `sympy.Sum`."""
+
+FUNCTIONS: dict[str, Any] = {
+    **{function.__name__: function for function in ELEMENTWISE},
+    **{
+        name: getattr(sympy, name)
+        for name in (
+            "exp", "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+            "tanh", "asinh", "acosh", "atanh", "sec", "csc", "cot", "sech", "csch", "coth",
+            "atan2", "erf", "erfc", "sign", "floor", "ceiling",
+        )
+    },
+    "abs": sympy.Abs,
+    "max": sympy.Max,
+    "min": sympy.Min,
+    "expm1": expm1,
+    "log1p": log1p,
+}  # fmt: skip
+"""The functions of numbers that an expression may call."""

@@ -63,9 +63,14 @@ _MODULE_NAMES = (
     "parameters state inputs targets epochs batch_size seed shuffle callback count index "
     "math np njit numba overload real"
 )
-_LANGUAGE_NAMES = "sum mean max min abs pi exp log sqrt where"
+_LANGUAGE_NAMES = "sum mean pi where"
 RESERVED = frozenset(
-    (*f"{_MODULE_NAMES} {_LANGUAGE_NAMES}".split(), *functions.__all__, *dir(builtins))
+    (
+        *f"{_MODULE_NAMES} {_LANGUAGE_NAMES}".split(),
+        *functions.FUNCTIONS,
+        *functions.__all__,
+        *dir(builtins),
+    )
 )
 """Names that no variable or index may have; Python's keywords come on top."""
 
@@ -467,6 +472,11 @@ def _initial_value(name: str, init: Any, shape: tuple[int, ...]) -> Value | str:
         return init
     try:
         array = np.asarray(init, dtype=np.float64)
+    except OverflowError:
+        raise NetworkError(
+            f"parameter {name!r}: the initial value holds an integer beyond the largest float, "
+            "1.8e308"
+        ) from None
     except (TypeError, ValueError):
         raise NetworkError(
             f"parameter {name!r}: got the value {init!r}, expected a number, nested lists of "
@@ -559,7 +569,8 @@ def _check_range(subscript: Expr, length: int, conditions: Any, place: str) -> N
     if low < 0 or high >= length:
         raise NetworkError(
             f"{place} at {low} to {high}, expected 0 to {length - 1}; use an index of that size, "
-            "or read it only where it exists: Piecewise((..., condition), (0, True))"
+            "or read it only where it exists: Piecewise((..., condition), (0, True)), in a file "
+            "(... if condition else 0)"
         )
 
 

@@ -13,8 +13,7 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from symprop.errors import DescriptionError
-from symprop.expressions import FUNCTIONS
-from symprop.functions import REDUCTIONS, Normalisation
+from symprop.functions import FUNCTIONS, REDUCTIONS, Normalisation
 
 __all__ = ["expression_text"]
 

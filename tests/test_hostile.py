@@ -61,6 +61,7 @@ def refused(text: str) -> str:
         ("log(**a)", 5, "keyword arguments are not allowed"),
         ("__import__('os')", 1, "unknown function '__import__'"),
         ("eval('1')", 1, "unknown function 'eval'"),
+        ("Piecewise((a, a > 0))", 1, "no Piecewise here; write VALUE if CONDITION else OTHER"),
         ("open(a)", 1, "unknown function 'open'"),
         ("print(a)", 1, "unknown function 'print'"),
         ("exec", 1, "unknown name 'exec'"),

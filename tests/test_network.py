@@ -11,7 +11,8 @@ from values import value
 
 from symprop import Network
 from symprop.errors import NetworkError, SympropError
-from symprop.functions import logsumexp, softmax
+from symprop.expressions import BINDING
+from symprop.functions import FUNCTIONS, logsumexp, softmax
 from symprop.network import INITIALIZERS, RESERVED, Equation, Parameter, subscript_range
 
 
@@ -115,7 +116,19 @@ def test_unsafe_names_are_refused(net, kind, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["class", "None", "match", "backward", "Parameters", "np", "softmax", "sum", "len", "range"],
+    [
+        "class",
+        "None",
+        "match",
+        "backward",
+        "Parameters",
+        "np",
+        "softmax",
+        "sum",
+        "len",
+        "range",
+        "tanh",
+    ],
 )
 def test_reserved_names_are_refused(net, name):
     message = refused(net.input, name)
@@ -128,6 +141,7 @@ def test_reserved_names_are_refused(net, name):
 def test_reserved_names_contain_what_modules_define():
     needed = {"train", "resume", "State", "math", "numba", "relu", "print", "abs"}
     assert needed <= RESERVED
+    assert {*FUNCTIONS, *BINDING} <= RESERVED  # what an expression may call
     assert not RESERVED & {"x", "y", "t", "W1", "h", "z", "p", "theta", "L", "i", "loss1"}
 
 
@@ -177,6 +191,10 @@ def test_an_index_stands_once(net):
     ("init", "expected"),
     [
         (float("nan"), "parameter 'q': the initial value holds NaN or infinity"),
+        (
+            10**400,
+            "parameter 'q': the initial value holds an integer beyond the largest float, 1.8e308",
+        ),
         ([1.0, float("inf"), 0, 0], "parameter 'q': the initial value holds NaN or infinity"),
         ([1, 2], "parameter 'q': got an initial value of shape (2,), expected (4,)"),
         ([[1, 2, 3, 4]], "got an initial value of shape (1, 4), expected (4,)"),
@@ -319,7 +337,8 @@ def test_the_subject_is_the_equation_as_it_is_written(net):
     message = refused(net.define, "q", p["x"][p["i"] + 1], p["i"], p["k"])
     assert message == (
         "equation 'q[i,k]': x[i + 1] reads axis 0 at 1 to 4, expected 0 to 3; use an index of that "
-        "size, or read it only where it exists: Piecewise((..., condition), (0, True))"
+        "size, or read it only where it exists: Piecewise((..., condition), (0, True)), in a "
+        "file (... if condition else 0)"
     )
     assert refused(net.loss, p["x"][p["i"]]).startswith("loss: index 'i' is free")
 
