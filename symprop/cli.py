@@ -133,6 +133,10 @@ def list_networks(as_json: bool) -> None:
 @click.option("--forward", is_flag=True, help="The forward pass.")
 @click.option("--numbers", is_flag=True, help="With the numbers of a sample put in.")
 @click.option(
+    "--data", "data_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="CSV or .npz that --numbers takes the sample from; the description's data unless given.",
+)  # fmt: skip
+@click.option(
     "--sample", type=click.IntRange(min=0), default=0, show_default=True,
     help="Which sample of the data --numbers takes.",
 )  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Integer, Symbol, ordered
 from sympy.core.parameters import distribute
 
 from symprop.derivation import Derivation
@@ -14,13 +14,19 @@ from symprop.indices import accesses, size, substitute
 from symprop.network import Equation, Variable
 from symprop.paths import Node, leaf
 from symprop.rows import Line, Remark, Row, Section
-from symprop.spelling import Lookup, Partial, opened
+from symprop.spelling import Lookup, Partial, Terms, opened
 from symprop.worked import Worked
 
 __all__ = ["forward_sections", "function_sections", "needed_sections", "reads"]
 
 ELEMENTS = 16
 """So many elements of a tensor are listed; of more, those that are used, or a few."""
+
+_WORKED = 2
+"""So many elements are worked where there are many, or their sums too long to be written out."""
+
+_LISTED = 64
+"""So many elements of a tensor have their values listed."""
 
 
 def forward_sections(derivation: Derivation, worked: Worked | None = None) -> tuple[Section, ...]:
@@ -54,8 +60,12 @@ def _values(variable: Variable, lookup: Lookup) -> Iterator[Row]:
     shown = elements if len(elements) <= ELEMENTS else elements[:3]
     for element in shown:
         yield Line(leaf((variable.name, element)), leaf((variable.name, element)), lookup)
-    if len(shown) < len(elements):
-        yield Remark(f"... and {len(elements) - len(shown)} more values of {variable.name}")
+    yield from _omitted(elements[len(shown) :], variable.name)
+
+
+def _omitted(elements: list[tuple[int, ...]], name: str) -> Iterator[Remark]:
+    if elements:
+        yield Remark(f"... and {len(elements)} more values of {name}")
 
 
 def _elements(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -77,12 +87,12 @@ def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None
         rows: list[Row] = []
         if len(elements) > ELEMENTS:
             rows.append(Line(equation.lhs, equation.rhs, general=True))
-            elements = wanted[:ELEMENTS] or [elements[0], elements[1], elements[-1]]
+            elements = wanted or [elements[0], elements[1], elements[-1]]
         elif used is not None:
             elements = wanted
-        lines = [_forward_line(equation, element, lookup) for element in elements]
+        lines = _forward_lines(equation, elements[:_LISTED], lookup)
         reached.update(read for line in lines for read in reads(line.expression))
-        found.append([*rows, *lines])
+        found.append([*rows, *lines, *_omitted(elements[_LISTED:], equation.name)])
     return (row for rows in reversed(found) for row in rows)
 
 
@@ -97,6 +107,20 @@ def reads(expression: Expr) -> Iterator[Node]:
             yield name_of(access), tuple(map(int, access.indices))
 
 
+def _forward_lines(
+    equation: Equation, elements: list[tuple[int, ...]], lookup: Lookup
+) -> list[Line]:
+    """Return a line an element: two worked and the values of the others, where they are many."""
+    lines = [_forward_line(equation, element, lookup) for element in elements[:_WORKED]]
+    rest = elements[_WORKED:]
+    with distribute(False):
+        long = any(sums.elided for line in lines for sums in opened(line.expression).atoms(Terms))
+    if not long and len(elements) <= ELEMENTS:
+        return lines + [_forward_line(equation, element, lookup) for element in rest]
+    names = [leaf((equation.name, element)) for element in rest]
+    return lines + [Line(name, name, lookup) for name in names]
+
+
 def _forward_line(equation: Equation, element: tuple[int, ...], lookup: Lookup) -> Line:
     mapping = dict(zip(equation.indices, map(Integer, element), strict=True))
     with distribute(False):
@@ -105,27 +129,46 @@ def _forward_line(equation: Equation, element: tuple[int, ...], lookup: Lookup) 
 
 
 def needed_sections(
-    derivation: Derivation, lookup: Lookup | None, lines: Iterable[Line]
+    derivation: Derivation,
+    lookup: Lookup | None,
+    lines: Iterable[Line],
+    passed: Collection[str] = (),
 ) -> tuple[Section, ...]:
-    """Return the part of the forward pass that gives the values in `lines`."""
+    """Return the part of the forward pass that gives the values in `lines`.
+
+    The equations of the values `passed` on the way from the loss, which are differentiated
+    there, follow as formulas where their values are not needed.
+    """
     if lookup is None:
         return ()
     used = {read for line in lines for read in reads(line.expression)}
     rows = tuple(_forward_rows(derivation, lookup, used))
     names = {name_of(row.quantity) for row in rows if isinstance(row, Line)}
+    others = [eq for eq in derivation.forward if eq.name in passed and eq.name not in names]
+    rows += tuple(Line(equation.lhs, equation.rhs, general=True) for equation in others)
+    names.update(equation.name for equation in others)
     title = "Forward pass, as far as it is needed"
     return (Section(title, rows), *function_sections(derivation, names)) if rows else ()
 
 
 def function_sections(derivation: Derivation, names: set[str] | None = None) -> tuple[Section, ...]:
-    """Return what each function of neural networks means, and its derivative."""
+    """Return what each function of neural networks means, and its derivative.
+
+    The functions that derivatives are made of follow by their definitions.
+    """
+    shown = [eq.rhs for eq in derivation.forward if names is None or eq.name in names]
     found: dict[type, tuple[Line, ...]] = {}
-    for equation in derivation.forward:
-        if names is None or equation.name in names:
-            for node in equation.rhs.atoms(*ELEMENTWISE, Reduction, Normalisation):
-                found.setdefault(node.func, _meaning(node))
+    for node in _functions(shown):
+        found.setdefault(node.func, _meaning(node))
+    for node in _functions([line.expression for lines in found.values() for line in lines]):
+        found.setdefault(node.func, _meaning(node)[:1])
     rows = tuple(line for lines in found.values() for line in lines)
     return (Section("Where", rows),) if rows else ()
+
+
+def _functions(expressions: Iterable[Expr]) -> Iterator[Expr]:
+    for expression in expressions:
+        yield from ordered(expression.atoms(*ELEMENTWISE, Reduction, Normalisation))
 
 
 def _meaning(node: Expr) -> tuple[Line, ...]:

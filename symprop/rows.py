@@ -297,7 +297,7 @@ def _html_row(row: Parts, broad: bool) -> str:
         lines += [f'<td></td>{_sign("=")}<td colspan="3">{_math(cell)}</td>' for cell in more]
         return "".join(f"<tr>{line}</tr>" for line in lines)
     if row.free:
-        whole = _math(operator("=").join([first, *more]))
+        whole = " ".join([_math(first), *map(_equal, more)])
         return f'<tr class="free">{start}<td colspan="3">{whole}</td></tr>'
     second = _equal(row.cells[1]) if len(row.cells) > 1 else ""
     value = _equal(row.value) if row.value else ""

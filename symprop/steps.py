@@ -159,6 +159,8 @@ def steps(
     heads = [path.factors[0] for path in paths if isinstance(path.factors[0].quantity, Basic)]
     heads = [head for head in heads if _sums_ways(derivation, head)]
     given = _given(derivation, heads, lookup)
+    lines = [*given, *(factor for path in paths for factor in path.factors)]
+    passed = {name for path in paths for name, _ in path.nodes}
     return Steps(
         derivation,
         target,
@@ -167,7 +169,7 @@ def steps(
         paths,
         None if worked is None else worked.value(derivation.adjoint_name(name), node[1]),
         _update(derivation, variable, node, worked),
-        needed_sections(derivation, lookup, [*given, *(f for path in paths for f in path.factors)]),
+        needed_sections(derivation, lookup, lines, passed),
         node,
     )
 
@@ -343,7 +345,7 @@ def _sections(done: Steps) -> Iterator[Section]:
         return
     name = leaf_text(done.node)
     if done.given:
-        yield Section("Adjoints at which the chain starts", done.given)
+        yield Section("Derivatives at which the chain starts", done.given)
     if not done.paths:
         yield Section("", (Remark(f"{loss} does not depend on {name}: d{loss}/d{name} = 0"),))
         return

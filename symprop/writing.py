@@ -333,13 +333,13 @@ class Writer:
         return shown.join(self.brackets)
 
 
-_SIGNS = {"*": "·", "Sum(": "Σ(", "...": "…", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←"}
+_SIGNS = {"**": "^", "*": "·", "Sum(": "Σ(", "...": "…", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←"}
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _polished(shown: str) -> str:
     """Return text with the signs that a person would write."""
-    raised = re.sub(r"\*\*(\d+)", lambda power: power[1].translate(_RAISED), shown)
+    raised = re.sub(r"\*\*(\d+)(?![\d.])", lambda power: power[1].translate(_RAISED), shown)
     for old, new in _SIGNS.items():
         raised = raised.replace(old, new)
     return raised

@@ -136,6 +136,13 @@ def test_train_without_data_says_what_to_do(line: Path) -> None:
     assert not (line.parent / "generated").exists()
 
 
+def test_numbers_come_from_a_file(line: Path) -> None:
+    asked = ("show", str(line), "--wrt", "b", "--steps", "--numbers", "--sample", "1")
+    shown = json.loads(run(*asked, "--data", "data.csv", "--json").stdout)
+    assert shown["gradient"] == -2.5  # w*x + b - t = 0.5*1 + 0 - 3
+    assert "(--data FILE)" in symprop(*asked, folder=line.parent).stderr
+
+
 def test_divergence_exits_1_and_names_the_epoch(line: Path) -> None:
     done = symprop(
         "train", str(line), "--data", "data.csv", "--learning-rate", "1e6", folder=line.parent

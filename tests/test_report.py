@@ -78,6 +78,14 @@ def test_the_page_is_whole_and_needs_no_network(build: Any) -> None:
         assert f'id="{anchor[1:]}"' in html
 
 
+def test_on_paper_rows_stay_rows() -> None:
+    styles = (Path(__file__).parents[1] / "templates" / pages.TEMPLATE).read_text()
+    screen, paper = styles.split("@media print")
+    assert "table.steps tr { display: flex" in screen.split("@media screen and (max-width: ")[1]
+    assert "tr, figure, .card { break-inside: avoid; }" in paper
+    assert "display: grid" not in paper
+
+
 def test_the_page_tells_the_worked_step_and_its_update() -> None:
     html = page_of(kumar)
     assert "0.08216704" in html  # dE/dw5

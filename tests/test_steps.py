@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -25,8 +26,8 @@ from symprop.network import Network
 from symprop.oracle import MP
 from symprop.rows import Line, Section, latex_document
 from symprop.spelling import Lookup, number_text
-from symprop.worked import Worked, work
-from symprop.writing import ASCII, LATEX, MATHML
+from symprop.worked import Worked, decimals, work
+from symprop.writing import ASCII, LATEX, MATHML, UNICODE
 
 W5 = """\
 dE/dw5 = dE/dy1out * dy1out/dy1 * dy1/dw5
@@ -112,6 +113,7 @@ def test_a_hidden_weight_is_the_sum_over_its_paths() -> None:
     assert first[0] == "Forward pass, as far as it is needed"
     assert "sum_h1 = i1*w1 + i2*w3 + b1                = 0.1*0.1 + 0.5*0.3 + 0.25" in first[1]
     assert "sigmoid(z) = 1/(1 + exp(-z))" in done.text()
+    assert first[1].endswith("E_2 = (target_2 - output_o2)**2/2\nE_total = E_1 + E_2")
 
 
 def test_without_numbers_only_formulas() -> None:
@@ -150,6 +152,36 @@ def test_long_sums_are_elided_but_exact() -> None:
     shown = steps.steps(derivation, "W[0,1]", worked, limit=1).text()
     assert "W[0,0]*h[0]" in shown or "..." in shown
     assert " + ... + " in shown
+
+
+def test_every_value_that_is_put_in_is_listed() -> None:
+    derivation, worked = sampled(ZOO["attention"])
+    done = steps.steps(derivation, "Wq[1,2,0]", worked)
+    values = next(section for section in done.forward if section.title.startswith("Forward"))
+    listed = {ASCII.quantity(row.quantity) for row in values.rows if isinstance(row, Line)}
+    lines = [*done.given, *(factor for path in done.paths for factor in path.factors)]
+    formulas = " ".join(ASCII.formula(line.expression) for line in lines)
+    put_in = set(re.findall(r"[AHKVY]\[[\d,]*\]", formulas))
+    assert {f"A[1,{s},{r}]" for s in range(4) for r in range(4)} <= put_in <= listed
+
+
+def test_of_many_long_sums_two_are_worked_and_the_values_of_the_others_listed() -> None:
+    derivation, worked = sampled(ZOO["tied"])
+    shown = steps.steps(derivation, "W[0,1]", worked).text()
+    assert re.search(r"^net_h\[1\] = W\[0,1\].*\n    = .*\n    = -?[\d.]+$", shown, re.MULTILINE)
+    assert re.search(r"^net_h\[2\] = -?[\d.]+$", shown, re.MULTILINE)
+
+
+def test_powers_in_unicode() -> None:
+    y, a = Symbol("y", real=True), Symbol("a", real=True)
+    assert UNICODE.formula(y**12 + y**a) == "y¹² + y^a"
+    assert UNICODE.numbers(y**a, Lookup({"y": decimals(2), "a": decimals(0.5)})) == "2^0.5"
+
+
+def test_functions_of_slopes_are_explained() -> None:
+    derivation, worked = sampled(ZOO["convolution"])
+    shown = steps.steps(derivation, "w[0,1,2]", worked).text()
+    assert "drelu(z)/dz = step(z)\nstep(z) = (1 where z > 0)" in shown
 
 
 @pytest.mark.parametrize("build", CLASSICS)
