@@ -42,28 +42,6 @@ def test_nothing_else_is_committed() -> None:
     assert files == {f"{name}.py" for name in examples.names()}
 
 
-def test_text_does_not_depend_on_the_process() -> None:
-    """Another hash seed orders every set and dict of strings differently."""
-    code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_generated import generated\n"
-        "from zoo import ZOO\n"
-        "import symprop\n"
-        "from symprop.compiler import source_text\n"
-        "from symprop.options import Options\n"
-        "texts = [source_text(symprop.differentiate(ZOO[n]()), Options()) for n in ZOO]\n"
-        "sys.stdout.write(''.join([generated('digits'), *texts]))"
-    )
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-        ).stdout
-        for seed in ("1", "2")
-    }  # fmt: skip
-    assert len(texts) == 1
-
-
 def test_kernels_run_without_symprop() -> None:
     code = (
         "import sys; sys.modules['symprop'] = None\n"
