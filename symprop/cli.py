@@ -307,10 +307,11 @@ def generate(
     net: str, dtype: str, optimizer: str | None, output: Path, force: bool, as_json: bool
 ) -> None:
     """Verify the kernels of NET and write them as a module to the output folder."""
-    from symprop.compiler import compile, write
+    from symprop.compiler import compile, place, write
     from symprop.verification import check
 
     network, _ = _network(net)
+    place(network, output, force=force)
     kernels = compile(network, dtype=dtype, optimizer=optimizer)
     check(kernels)
     path = write(kernels, output, force=force)
@@ -363,18 +364,22 @@ def verify(net: str, dtype: str, optimizer: str | None, seed: int, as_json: bool
 @json_option
 def train(net: str, as_json: bool, **options: Any) -> None:
     """Derive, generate, verify and train NET, then evaluate it."""
-    from symprop.compiler import compile, write
+    from symprop.compiler import compile, place, write
     from symprop.data import split
     from symprop.options import check_hyperparameters
     from symprop.training import evaluate, save_parameters
     from symprop.training import train as train_network
     from symprop.verification import check
+    from symprop.weights import check_place
 
     network, folder = _network(net)
     rates = _hyperparameters(options)
     data = _data(network, folder, options["data_file"])
     held = options["test_samples"]
     training, test = split(data, network.data.test_samples if held is None else held)
+    weights = options["output"] / f"{network.name}.safetensors"
+    place(network, options["output"], force=options["force"])
+    check_place(weights, network, force=options["force"])
     kernels = compile(network, dtype=options["dtype"], optimizer=options["optimizer"])
     check_hyperparameters(kernels.options.optimizer, rates)
     _say(f"{network.name}: derived and compiled, verifying")
@@ -385,7 +390,6 @@ def train(net: str, as_json: bool, **options: Any) -> None:
         kernels, training, epochs=options["epochs"], batch_size=options["batch_size"],
         seed=options["seed"], progress=True, **rates,
     )  # fmt: skip
-    weights = options["output"] / f"{network.name}.safetensors"
     save_parameters(weights, result.parameters, network, force=options["force"])
     report = {
         "name": network.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from symprop.compiler import compile, write
+from symprop.compiler import compile, place, write
 from symprop.network import Network
 from symprop.optimizers import Optimizer
 from symprop.verification import check
@@ -26,6 +26,7 @@ def generate(
     Returns the path. Raises `VerificationError` where a kernel is wrong, and `OutputError`
     where a file that symprop did not generate stands in the way, unless `force`.
     """
+    place(network, folder, force=force)
     kernels = compile(network, dtype=dtype, optimizer=optimizer)
     if verify:
         check(kernels)

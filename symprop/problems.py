@@ -60,10 +60,12 @@ class Problems:
             )
 
     def unknown(self, table: Iterable[str], keys: Iterable[str], place: str) -> None:
-        """Note down the keys of `table` that are not in `keys`."""
+        """Note down the keys of `table` that are not in `keys`, and what they may be."""
+        known = sorted(keys)
         for key in table:
-            if key not in keys:
-                self.add(place, f"unknown key {shown(key)}{nearest(key[:99], keys)}")
+            if key not in known:
+                meant = nearest(key[:99], known) or f"; known are {', '.join(known)}"
+                self.add(place, f"unknown key {shown(key)}{meant}")
 
     def attempt(self, place: str, act: Callable[..., object], *args: Any, **options: Any) -> bool:
         """Call a method of a network; note down what it objects to and return False then."""

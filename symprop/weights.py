@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from symprop.errors import OutputError, WeightsError
 from symprop.network import Network
 
-__all__ = ["load_parameters", "load_state", "save_parameters", "save_state"]
+__all__ = ["check_place", "load_parameters", "load_state", "save_parameters", "save_state"]
 
 _VERSION = "1"
 _COUNTERS = ("step", "epoch", "position")
@@ -43,6 +43,12 @@ def save_parameters(
     _check_shapes({name: array.shape for name, array in tensors.items()}, network, "parameters")
     metadata = _metadata("parameters", network.name, network.fingerprint)
     _write(Path(path), tensors, metadata, force)
+
+
+def check_place(path: str | Path, network: Network, *, force: bool = False) -> None:
+    """Raise `OutputError` where `save_parameters` would not replace what stands at `path`."""
+    if Path(path).exists() and not force:
+        _check_replaceable(Path(path), _metadata("parameters", network.name, network.fingerprint))
 
 
 def load_parameters(

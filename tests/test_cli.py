@@ -102,6 +102,18 @@ def test_generate_writes_a_module_and_prints_its_path(line: Path) -> None:
     assert "Parameters" in (line.parent / "out" / "line.py").read_text()
 
 
+def test_train_writes_nothing_where_foreign_weights_stand(line: Path) -> None:
+    target = line.parent / "generated" / "line.safetensors"
+    target.parent.mkdir()
+    target.write_bytes(b"mine")
+    (line.parent / "data.csv").write_text("x,t\n1,2\n2,3\n")
+    done = symprop("train", str(line), "--data", "data.csv", folder=line.parent)
+    assert done.returncode == 2
+    assert "holds no parameters of network 'line'" in done.stderr
+    assert [path.name for path in target.parent.iterdir()] == ["line.safetensors"]
+    assert target.read_bytes() == b"mine"
+
+
 def test_generate_does_not_overwrite_a_foreign_file(line: Path) -> None:
     target = line.parent / "generated" / "line.py"
     target.parent.mkdir()

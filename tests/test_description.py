@@ -321,6 +321,7 @@ def test_what_has_no_text_is_refused() -> None:
          "did you mean 'W1' or 'W2'?"),
         ("tanh(sum", "tahn(sum", "equation \"h[j]\", column 1: unknown function 'tahn'; "
          "did you mean 'tan' or 'tanh'?"),
+        ("[training]", "[zzz]", 'unknown key "zzz"; known are claims, data, equations, indices, '),
         ("[training]", "[trainig]", 'unknown key "trainig"; did you mean \'training\'?'),
         ("W2[j,k]*h[j]", "W2[k,j]*h[j]", 'equation "z[k]": W2[k, j] reads axis 1 at 0 to 31'),
         ("sum(W1[i,j]*x[i], i)", "W1[i,j]*x[i]", "equation \"h[j]\": index 'i' is free"),
