@@ -22,8 +22,11 @@ __all__ = ["forward_sections", "function_sections", "needed_sections", "reads"]
 ELEMENTS = 16
 """So many elements of a tensor are listed; of more, those that are used, or a few."""
 
+_MANY = 8
+"""So many elements of a tensor are all worked."""
+
 _WORKED = 2
-"""So many elements are worked where there are many, or their sums too long to be written out."""
+"""So many elements are worked where there are more, or their sums too long to be written out."""
 
 _LISTED = 64
 """So many elements of a tensor have their values listed."""
@@ -84,13 +87,15 @@ def _forward_rows(derivation: Derivation, lookup: Lookup, used: set[Node] | None
         wanted = sorted(element for name, element in reached if name == equation.name)
         if used is not None and not wanted:
             continue
-        rows: list[Row] = []
-        if len(elements) > ELEMENTS:
-            rows.append(Line(equation.lhs, equation.rhs, general=True))
-            elements = wanted or [elements[0], elements[1], elements[-1]]
-        elif used is not None:
+        whole = len(elements) <= ELEMENTS
+        if used is not None:
             elements = wanted
+        elif not whole:
+            elements = wanted or [elements[0], elements[1], elements[-1]]
         lines = _forward_lines(equation, elements[:_LISTED], lookup)
+        rows: list[Row] = []
+        if not whole or lines[-1].expression == lines[-1].quantity:
+            rows.append(Line(equation.lhs, equation.rhs, general=True))
         reached.update(read for line in lines for read in reads(line.expression))
         found.append([*rows, *lines, *_omitted(elements[_LISTED:], equation.name)])
     return (row for rows in reversed(found) for row in rows)
@@ -115,7 +120,7 @@ def _forward_lines(
     rest = elements[_WORKED:]
     with distribute(False):
         long = any(sums.elided for line in lines for sums in opened(line.expression).atoms(Terms))
-    if not long and len(elements) <= ELEMENTS:
+    if not long and len(elements) <= _MANY:
         return lines + [_forward_line(equation, element, lookup) for element in rest]
     names = [leaf((equation.name, element)) for element in rest]
     return lines + [Line(name, name, lookup) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from symprop import cli, description
+import symprop
+from symprop import cli, description, steps
+from symprop.examples import load_example
+from symprop.worked import work
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -66,3 +70,27 @@ def test_the_formulas_shown_are_those_derived() -> None:
     assert len(quoted) == 4
     for line in quoted:
         assert " ".join(line.split()) in shown
+
+
+def test_the_worked_step_is_the_one_shown() -> None:
+    asked = ["show", "kumar", "--wrt", "w5", "--steps", "--numbers", "--json"]
+    assert CliRunner().invoke(cli.cli, asked).exit_code == 0
+    derivation = symprop.differentiate(load_example("kumar"))
+    shown = steps.steps(derivation, "w5", work(derivation)).text()
+    block = shown[shown.index("dE/dw5 = ") :].splitlines()
+    assert "".join(f"    {line}\n" for line in block) in README
+
+
+def test_the_first_wrong_step_is_the_one_found() -> None:
+    found = CliRunner().invoke(cli.cli, ["check", "two_hidden_layers", "--json"])
+    first = json.loads(found.stdout)["first_wrong"]
+    assert f"`{first['quantity']} = {first['printed']}`" in README
+
+
+@pytest.mark.parametrize("command", ["show", "report", "check", "exercise", "explain"])
+def test_options_of_the_commands_exist(command: str) -> None:
+    typed = re.findall(rf"^    symprop {command} .*?(?=  |$)", README, flags=re.MULTILINE)
+    known = CliRunner().invoke(cli.cli, [command, "--help"]).output
+    assert typed
+    for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", " ".join(typed)):
+        assert option in known
