@@ -31,6 +31,7 @@ from symprop.errors import DescriptionError, NetworkError
 from symprop.formulas import text
 from symprop.network import Equation, Network
 from symprop.optimizers import find
+from symprop.paths import Graph
 from symprop.precise import DIGITS, MP
 from symprop.quantities import Printed, Quantity, elements
 from symprop.reckoning import Example, Interval, Reckoned, reckon
@@ -381,9 +382,11 @@ def _meets(printed: Printed, low: Any, high: Any) -> bool:
 def _formula(example: Example, quantity: Quantity) -> str:
     """Return the formula that a quantity is computed by; "" for what is given."""
     top, by = quantity.top.name, quantity.by
+    if by is not None and top != example.loss:
+        return _slope(example, quantity)
     if by is not None:
         try:
-            return text(example.derivation.adjoint(by.name)) if top == example.loss else ""
+            return text(example.derivation.adjoint(by.name))
         except NetworkError:
             return ""
     if top in example.equations:
@@ -394,6 +397,16 @@ def _formula(example: Example, quantity: Quantity) -> str:
     names = {"theta": top, "gradient": example.derivation.adjoint_name(top)}
     renamed = {s: Symbol(names[s.name], real=True) for s in update.free_symbols if s.name in names}
     return text(Equation(Symbol(top, real=True), update.xreplace(renamed)))
+
+
+def _slope(example: Example, quantity: Quantity) -> str:
+    """Return the formula of a factor: ``dy1out/dy1 = y1out*(1 - y1out)``."""
+    top, by = quantity.top, quantity.by
+    if by is None:
+        return ""
+    edges = Graph(example.derivation).edges((by.name, by.place)) or ()
+    found = [edge.derivative for edge in edges if edge.above == (top.name, top.place)]
+    return f"{quantity} = {text(found[0])}" if found else ""
 
 
 def shown(value: Any, unit: Decimal) -> str:

@@ -14,7 +14,7 @@ FLOORS = (
     "optimizers options scalar "
     "lower printer render loader compiler precise slopes oracle points differences "
     "comparison replay verification generation data weights training "
-    "worked reckoning claims exercise examples mathml paths spelling writing rows rules "
+    "worked reckoning paths claims exercise examples mathml spelling writing rows rules "
     "forward steps pages show drawing report explain cli"
 ).split()
 

@@ -119,6 +119,7 @@ def test_the_first_wrong_factor_is_named() -> None:
     verdicts = {item.quantity: item.verdict for item in report.checked}
     assert report.first_wrong is not None
     assert report.first_wrong.quantity == "dH1out/dH1"
+    assert report.first_wrong.formula == "dH1out/dH1 = H1out*(1 - H1out)"
     assert report.counts["wrong"] == 1
     assert [verdicts[name] for name in changes] == ["wrong", "follows", "follows", "follows"]
     assert verdicts["w1"] == "exact"  # the answer sheet's own, computed without the slip
