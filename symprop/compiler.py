@@ -118,6 +118,8 @@ def _output_errors(path: Path) -> Iterator[None]:
     """Raise `OutputError` for what the file system objects to."""
     try:
         yield
+    except OutputError:  # an OSError too, with its message
+        raise
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); choose another folder"
