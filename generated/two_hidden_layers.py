@@ -531,7 +531,13 @@ def _scale(target, factor):
         target[place] *= factor
 
 
-@_kernel
+@njit(**_options)
+def _is_finite(value):
+    """Tell whether a sum is finite; reordered as in a kernel it would be though its parts are."""
+    return math.isfinite(value)
+
+
+@njit(**_options)
 def _finite(vector):
     """Tell whether a vector holds neither NaN nor infinity."""
     for place in range(vector.size):
@@ -592,7 +598,7 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
         _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
         partial += total
         position += size
-        if not math.isfinite(partial):
+        if not _is_finite(partial):
             partial = math.nan
             break
         if position == n:

@@ -453,6 +453,16 @@ def test_divergence_names_the_epoch_and_keeps_the_last_good_state() -> None:
         assert again.step == error.state.step
 
 
+def test_a_sum_that_overflows_diverges_though_every_loss_is_finite() -> None:
+    net = Network("steep")
+    x, w = net.input("x"), net.parameter("w", init=1)
+    net.output("y", w * x)
+    net.loss(w * x)
+    module = compile(net, optimizer="sgd")
+    with pytest.raises(module.DivergenceError):
+        module.train(module.initialize(), np.full(40, 1e307), epochs=1, learning_rate=0.0)
+
+
 def test_initial_values() -> None:
     module = kernels("digits", "float32")
     one, same, other = (module.initialize(seed) for seed in (0, 0, 1))

@@ -451,7 +451,7 @@ class Frames:
         yield from call("_update(", list(given.values()), depth=2)
         yield f"        {n['partial']} += {n['total']}"
         yield f"        {n['position']} += {n['size']}"
-        yield f"        if not math.isfinite({n['partial']}):"
+        yield f"        if not _is_finite({n['partial']}):"
         yield f"            {n['partial']} = math.nan"
         yield "            break"
         yield f"        if {n['position']} == {n['n']}:"
