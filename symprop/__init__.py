@@ -25,7 +25,7 @@ _HOMES = {
     "Optimizer": "optimizers",
     "compile": "compiler",
     "generate": "generation",
-    "work": "worked",
+    "work": "explain.worked",
     "verify": "verification",
     "train": "training",
     "load_example": "examples",

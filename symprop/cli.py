@@ -21,10 +21,10 @@ from symprop.errors import DescriptionError, OutputError, SympropError
 
 if TYPE_CHECKING:
     from symprop.derivation import Derivation
+    from symprop.explain.pages import Page
+    from symprop.explain.report import Report
+    from symprop.explain.worked import Worked
     from symprop.network import Network
-    from symprop.pages import Page
-    from symprop.report import Report
-    from symprop.worked import Worked
 
 __all__ = ["main"]
 
@@ -153,8 +153,8 @@ def show(
     net: str, wrt: str | None, expand: bool, style: str, as_json: bool, **options: Any
 ) -> None:
     """Print the equations of NET and the formula of every gradient."""
-    from symprop import show as pages
     from symprop.derivation import differentiate
+    from symprop.explain import show as pages
 
     _check_show(wrt, expand, options)
     network, folder = _network(net)
@@ -188,7 +188,7 @@ def _check_show(wrt: str | None, expand: bool, options: Mapping[str, Any]) -> No
 
 def _worked(derivation: Derivation, folder: Path, options: Mapping[str, Any]) -> Worked:
     """Work the sample and the iteration that the options ask for."""
-    from symprop.worked import work
+    from symprop.explain.worked import work
 
     data = _data(derivation.network, folder, options.get("data_file"))
     if options["sample"] >= _samples(data):
@@ -244,7 +244,7 @@ def _unicode() -> bool:
 @json_option
 def report(net: str, output: Path, force: bool, as_json: bool, **options: Any) -> None:
     """Write a page about NET to hand out: drawing, formulas, a worked step, its training."""
-    from symprop.report import write
+    from symprop.explain.report import write
 
     done = _report(*_network(net), options)
     path = write(done, output, force=force)
@@ -261,8 +261,8 @@ def report(net: str, output: Path, force: bool, as_json: bool, **options: Any) -
 def explain(place: str, net: str | None, as_json: bool) -> None:
     """Say which gradient a line of generated kernels belongs to, and by which rule."""
     from symprop.derivation import differentiate
-    from symprop.explain import explain as explain_line
-    from symprop.explain import find_line
+    from symprop.explain.lines import explain as explain_line
+    from symprop.explain.lines import find_line
 
     path, _, number = place.rpartition(":")
     if not path or not number.isdigit():
@@ -279,7 +279,7 @@ def _report(network: Network, folder: Path, options: Mapping[str, Any]) -> Repor
     """Derive, compile, verify, work and train NETWORK, and make its report."""
     from symprop.compiler import compile
     from symprop.data import split
-    from symprop.report import history, report
+    from symprop.explain.report import history, report
     from symprop.verification import verify
 
     _say(f"{network.name}: deriving, compiling and verifying")
@@ -416,7 +416,7 @@ def check(net: str, as_json: bool) -> None:
 
     The numbers are the [[claims]] of the description. Exit status 1 if one is wrong.
     """
-    from symprop.claims import check as check_claims
+    from symprop.explain.claims import check as check_claims
 
     report = check_claims(_network(net)[0])
     if as_json:
@@ -437,7 +437,7 @@ def check(net: str, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def exercise(net: str, seed: int, answers: bool, output: Path | None, force: bool) -> None:
     """Print NET with fresh numbers as an exercise to fill in; `symprop check FILE` marks it."""
-    from symprop.exercise import sheet
+    from symprop.explain.exercise import sheet
 
     text = sheet(_network(net)[0], seed, answers)
     if output is None:

@@ -17,9 +17,9 @@ from symprop.derivation import Derivation
 from symprop.network import Equation
 from symprop.optimizers import OPTIMIZERS, Optimizer
 from symprop.options import hyperparameters
-from symprop.oracle import evaluate
-from symprop.points import Point, mathematics
-from symprop.precise import MP, Value
+from symprop.verification.oracle import evaluate
+from symprop.verification.points import Point, mathematics
+from symprop.verification.precise import MP, Value
 
 State = namedtuple("State", ["theta", "moments", "step"])
 

@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from mpmath import mpf
 
 from symprop import cli, description, examples
-from symprop.claims import Checked, Report, check, shown
 from symprop.errors import DescriptionError
+from symprop.explain.claims import Checked, Report, check, shown
+from symprop.explain.reckoning import Example, Interval, Reckoning, reckon
 from symprop.network import Claim, Network
-from symprop.precise import MP
 from symprop.quantities import Element, Quantity
-from symprop.reckoning import Example, Interval, Reckoning, reckon
+from symprop.verification.precise import MP
 
 DOCUMENTS = ("kumar", "two_hidden_layers", "relu", "lamsal", "one_neuron")
 

@@ -15,8 +15,8 @@ from zoo import ZOO
 
 from symprop import Network, description
 from symprop.description import dump, expression_text, parse, read, write
+from symprop.description.expressions import parse_expression
 from symprop.errors import DescriptionError, NetworkError, OutputError
-from symprop.expressions import parse_expression
 from symprop.functions import (
     elu,
     leaky_relu,

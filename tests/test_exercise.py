@@ -14,15 +14,15 @@ from sympy import Sum, log
 from zoo import ZOO
 
 from symprop import cli, description, examples, log_softmax
-from symprop.claims import Report, check
 from symprop.derivation import differentiate
 from symprop.errors import DataError
-from symprop.exercise import answers, exercise, sheet
+from symprop.explain.claims import Report, check
+from symprop.explain.exercise import answers, exercise, sheet
+from symprop.explain.reckoning import Example, Reckoning
+from symprop.explain.worked import work
 from symprop.network import Data, Network
-from symprop.precise import MP
 from symprop.quantities import elements
-from symprop.reckoning import Example, Reckoning
-from symprop.worked import work
+from symprop.verification.precise import MP
 
 SMALL = ("kumar", "lamsal", "one_neuron", "relu", "two_hidden_layers")
 

@@ -6,7 +6,7 @@ from sympy import Piecewise, Sum, sqrt, tanh
 from zoo import ZOO
 
 import symprop
-from symprop.flatten import flatten
+from symprop.derivation.flatten import flatten
 from symprop.formulas import text
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import free_indices

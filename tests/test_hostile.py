@@ -11,12 +11,12 @@ from types import ModuleType
 import pytest
 from sympy import Idx
 
-from symprop import bounds, description, expressions, network, settings, syntax
-from symprop.description import parse
+from symprop import description, network
+from symprop.description import bounds, expressions, parse, settings, syntax
+from symprop.description.expressions import parse_expression
+from symprop.description.syntax import ExpressionError
 from symprop.errors import DescriptionError, NetworkError
-from symprop.expressions import parse_expression
 from symprop.network import Variable
-from symprop.syntax import ExpressionError
 
 _SECONDS = 1.0
 """Processor time within which a hostile description is refused."""

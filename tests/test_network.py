@@ -10,8 +10,8 @@ from sympy import And, Idx, IndexedBase, Integer, Max, Piecewise, Sum, Symbol, f
 from values import value
 
 from symprop import Network
+from symprop.description.expressions import BINDING
 from symprop.errors import NetworkError, SympropError
-from symprop.expressions import BINDING
 from symprop.functions import FUNCTIONS, logsumexp, softmax
 from symprop.network import INITIALIZERS, RESERVED, Equation, Parameter, subscript_range
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from classics import dense, derived, kumar
 
-from symprop.steps import steps
-from symprop.worked import work
+from symprop.explain.steps import steps
+from symprop.explain.worked import work
 
 NOTEBOOK = Path(__file__).with_name("notebook.ipynb")
 

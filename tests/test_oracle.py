@@ -13,12 +13,12 @@ from sympy import Eq, Idx, IndexedBase, Piecewise, Sum, Symbol
 from zoo import ZOO
 
 from symprop import functions
-from symprop.differences import directional_derivatives, symbolic_gradient
 from symprop.errors import VerificationError
 from symprop.network import Equation, Network
-from symprop.oracle import Evaluation, evaluate, known
-from symprop.precise import MP, Value, arithmetic, exact_sum, mpf_array
-from symprop.slopes import RULES, STEPS
+from symprop.verification.differences import directional_derivatives, symbolic_gradient
+from symprop.verification.oracle import Evaluation, evaluate, known
+from symprop.verification.precise import MP, Value, arithmetic, exact_sum, mpf_array
+from symprop.verification.slopes import RULES, STEPS
 
 x, y, z, w = (Symbol(name, real=True) for name in "xyzw")
 i, j, k = Idx("i", 4), Idx("j", 3), Idx("k", 4)

@@ -10,8 +10,8 @@ from zoo import ZOO
 
 import symprop
 from symprop import Network
-from symprop.points import draw
 from symprop.verification import compare_formulas
+from symprop.verification.points import draw
 
 QUICK = settings(
     max_examples=40,

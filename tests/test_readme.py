@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 import symprop
-from symprop import cli, description, steps
+from symprop import cli, description
 from symprop.examples import load_example
-from symprop.worked import work
+from symprop.explain import steps
+from symprop.explain.worked import work
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

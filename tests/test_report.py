@@ -16,14 +16,15 @@ from classics import CLASSICS, dense, derived, kumar, naive
 from click.testing import CliRunner
 from zoo import ZOO
 
-from symprop import cli, pages
+from symprop import cli, templating
 from symprop.derivation import differentiate
-from symprop.drawing import chart, network_drawing, units
 from symprop.errors import DescriptionError, OptionError, OutputError
-from symprop.explain import explain, find_line
+from symprop.explain import pages
+from symprop.explain.drawing import chart, network_drawing, units
+from symprop.explain.lines import explain, find_line
+from symprop.explain.report import History, report, write
+from symprop.explain.worked import work
 from symprop.network import Network
-from symprop.report import History, report, write
-from symprop.worked import work
 
 HISTORY = History((0, 1, 2), (1.0, 0.5, 0.25), (2.0, 1.0, 0.5))
 VERIFIED = SimpleNamespace(
@@ -148,7 +149,7 @@ def test_names_are_escaped() -> None:
 
 
 def test_the_template_reads_exactly_its_context() -> None:
-    environment = pages._environment()
+    environment = templating.environment(autoescape=True)
     loader = environment.loader
     assert isinstance(loader, jinja2.FileSystemLoader)
     source, _, _ = loader.get_source(environment, pages.TEMPLATE)

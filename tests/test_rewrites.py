@@ -34,7 +34,8 @@ from sympy import (
 from values import value
 
 from symprop import Network
-from symprop.flatten import flatten
+from symprop.derivation.flatten import flatten
+from symprop.derivation.rewrites import Rewrite, stabilize
 from symprop.functions import (
     expm1,
     gelu,
@@ -48,7 +49,6 @@ from symprop.functions import (
     softplus,
 )
 from symprop.network import Equation
-from symprop.rewrites import Rewrite, stabilize
 from symprop.scalar import SCALARS
 
 i, k, k2, m, s = Idx("i", 4), Idx("k", 3), Idx("k2", 3), Idx("m", 3), Idx("s", 4)

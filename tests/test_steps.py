@@ -18,16 +18,17 @@ from click.testing import CliRunner
 from sympy import IndexedBase, Symbol
 from zoo import ZOO
 
-from symprop import cli, steps
+from symprop import cli
 from symprop.derivation import Derivation, differentiate, local_derivatives
 from symprop.errors import NetworkError, OptionError
 from symprop.examples import load_example
+from symprop.explain import steps
+from symprop.explain.rows import Line, Section, latex_document
+from symprop.explain.spelling import Lookup, number_text
+from symprop.explain.worked import Worked, decimals, work
+from symprop.explain.writing import ASCII, LATEX, MATHML, UNICODE
 from symprop.network import Network
-from symprop.oracle import MP
-from symprop.rows import Line, Section, latex_document
-from symprop.spelling import Lookup, number_text
-from symprop.worked import Worked, decimals, work
-from symprop.writing import ASCII, LATEX, MATHML, UNICODE
+from symprop.verification.oracle import MP
 
 W5 = """\
 dE/dw5 = dE/dy1out * dy1out/dy1 * dy1/dw5

@@ -19,15 +19,15 @@ from zoo import ZOO
 
 import symprop
 from symprop import Network
-from symprop.comparison import MANY, compare, compare_equal, compare_mean, merge
 from symprop.derivation import Derivation, differentiate
 from symprop.errors import VerificationError
 from symprop.loader import load
 from symprop.network import Equation
 from symprop.optimizers import OPTIMIZERS
-from symprop.points import KINDS, draw, integer_data, mathematics
-from symprop.precise import arithmetic
 from symprop.verification import Report, check, verify, verify_training
+from symprop.verification.comparison import MANY, compare, compare_equal, compare_mean, merge
+from symprop.verification.points import KINDS, draw, integer_data, mathematics
+from symprop.verification.precise import arithmetic
 
 QUICK = ("moderate", "extreme")
 

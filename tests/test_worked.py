@@ -14,8 +14,8 @@ from zoo import ZOO
 
 from symprop.derivation import differentiate
 from symprop.errors import DataError, OptionError
+from symprop.explain.worked import Worked, decimal, work
 from symprop.network import Equation
-from symprop.worked import Worked, decimal, work
 
 
 def printed(worked: Worked, name: str, digits: int) -> str:

@@ -1,6 +1,6 @@
 """What an expression is worth: plain mpmath, by the definitions of SymPy's and symprop's functions.
 
-For tests of single expressions. It shares nothing with `symprop.oracle`, which works on
+For tests of single expressions. It shares nothing with the oracle, which works on
 whole networks and bounds rounding errors.
 """
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from sympy.core.parameters import distribute
 
 import symprop
@@ -26,6 +23,7 @@ from symprop.network import Network, Variable
 from symprop.options import Options
 from symprop.render.frames import Frames
 from symprop.scalar import SCALARS, requires, source
+from symprop.templating import environment, template_source
 
 __all__ = ["MARKER", "TEMPLATE", "render", "template_source"]
 
@@ -43,26 +41,7 @@ def render(derivation: Derived, program: Program, options: Options) -> str:
     """
     with distribute(False):
         context = module_context(derivation, program, options)
-    return _environment().get_template(TEMPLATE).render(context).rstrip() + "\n"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    package = Path(__file__).parent.parent
-    folders = [package / "templates", package.parent / "templates"]  # in the wheel, in a checkout
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder for folder in folders if folder.is_dir()]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-
-
-def template_source(name: str = TEMPLATE) -> str:
-    """Return the text of a template."""
-    return (_environment().loader or jinja2.DictLoader({})).get_source(_environment(), name)[0]
+    return environment(autoescape=False).get_template(TEMPLATE).render(context).rstrip() + "\n"
 
 
 def module_context(derivation: Derived, program: Program, options: Options) -> dict[str, object]:

@@ -19,16 +19,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from symprop.comparison import Row, call, compare, compare_mean, merge, parameters_of
-from symprop.differences import Agreement, compare_formulas
 from symprop.errors import VerificationError
 from symprop.network import Network
 from symprop.optimizers import Optimizer, find
 from symprop.options import Dtype
-from symprop.oracle import Evaluation
-from symprop.points import KINDS, Derived, Point, draw, kinds, terms
-from symprop.precise import Value, arithmetic
-from symprop.replay import replay, replay_long
+from symprop.verification.comparison import Row, call, compare, compare_mean, merge, parameters_of
+from symprop.verification.differences import Agreement, compare_formulas
+from symprop.verification.oracle import Evaluation
+from symprop.verification.points import KINDS, Derived, Point, draw, kinds, terms
+from symprop.verification.precise import Value, arithmetic
+from symprop.verification.replay import replay, replay_long
 
 __all__ = ["Agreement", "Report", "check", "verify", "verify_training"]
 

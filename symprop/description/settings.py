@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from symprop.description.problems import (
+    Problems,
+    is_finite,
+    is_name,
+    is_numeric,
+    is_whole,
+    kind,
+    shown,
+)
 from symprop.errors import DescriptionError, nearest
 from symprop.network import Claim, Data, Network, Training, Variable
-from symprop.problems import Problems, is_finite, is_name, is_numeric, is_whole, kind, shown
 from symprop.quantities import elements
 
 __all__ = ["read_claims", "read_data", "read_training"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from symprop.precise import INF, MP, NAN, Floats
+from symprop.verification.precise import INF, MP, NAN, Floats
 
 __all__ = ["POWER", "RECIPROCAL", "RULES", "STEPS", "Rule", "Steps", "map_exp", "map_log"]
 

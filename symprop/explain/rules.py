@@ -9,9 +9,13 @@ from typing import Any
 from sympy import Add, Expr, Idx, Indexed
 from sympy.core.parameters import distribute
 
-from symprop.contributions import Contribution, factored, merged
 from symprop.derivation import Derivation, local_derivatives
+from symprop.derivation.contributions import Contribution, factored, merged
 from symprop.equation import name_of
+from symprop.explain.paths import readers
+from symprop.explain.rows import Line, Row, line_data
+from symprop.explain.spelling import Slope
+from symprop.explain.writing import Writer
 from symprop.indices import (
     accesses,
     index_name,
@@ -22,10 +26,6 @@ from symprop.indices import (
     summation,
 )
 from symprop.network import Equation, Variable
-from symprop.paths import readers
-from symprop.rows import Line, Row, line_data
-from symprop.spelling import Slope
-from symprop.writing import Writer
 
 __all__ = ["ChainRule", "chain_rules"]
 

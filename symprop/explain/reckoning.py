@@ -22,18 +22,18 @@ from numpy.typing import NDArray
 from sympy import Indexed, Symbol
 
 from symprop.derivation import Derivation, differentiate
+from symprop.explain.worked import Worked, decimal, decimals, hyperparameters, work
 from symprop.indices import accesses, summation
 from symprop.network import Equation, Network, Variable
 from symprop.optimizers import find
-from symprop.oracle import evaluate
-from symprop.precise import DIGITS, MP, Value
 from symprop.quantities import Element, Quantity
-from symprop.worked import Worked, decimal, decimals, hyperparameters, work
+from symprop.verification.oracle import evaluate
+from symprop.verification.precise import DIGITS, MP, Value
 
 __all__ = ["Example", "Interval", "Reckoned", "reckon"]
 
 Objects = NDArray[np.object_]
-"""Numbers of type `symprop.precise.MP.mpf`; the first axis counts points, or is 1."""
+"""Numbers of type `symprop.verification.precise.MP.mpf`; the first axis counts points, or is 1."""
 
 _SPLIT = 64
 _NEAR = 3

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from sympy import Basic
 
 from symprop.derivation import Derivation
-from symprop.drawing import chart, network_drawing
 from symprop.errors import OutputError
-from symprop.forward import function_sections
-from symprop.mathml import mathml
+from symprop.explain.drawing import chart, network_drawing
+from symprop.explain.forward import function_sections
+from symprop.explain.mathml import mathml
+from symprop.explain.pages import Block, html_page
+from symprop.explain.rows import Line, Section, html_fragment
+from symprop.explain.show import formula_page
+from symprop.explain.spelling import number_text
+from symprop.explain.steps import Steps, steps
+from symprop.explain.worked import Worked
 from symprop.network import Variable
-from symprop.pages import Block, html_page
-from symprop.rows import Line, Section, html_fragment
-from symprop.show import formula_page
-from symprop.spelling import number_text
-from symprop.steps import Steps, steps
-from symprop.worked import Worked
 
 __all__ = ["History", "Report", "history", "report", "write"]
 

@@ -35,10 +35,21 @@ from sympy import (
 )
 from sympy.core.parameters import distribute
 
-from symprop.closed_form import expanded, expanded_size
-from symprop.contributions import Contribution, factored, gather, gathered, joined, merged, scatter
+from symprop.derivation.closed_form import expanded, expanded_size
+from symprop.derivation.contributions import (
+    Contribution,
+    factored,
+    gather,
+    gathered,
+    joined,
+    merged,
+    scatter,
+)
+from symprop.derivation.flatten import flatten
+from symprop.derivation.partials import partials
+from symprop.derivation.reuse import ForwardValues
+from symprop.derivation.rewrites import Rewrite, stabilize
 from symprop.errors import FormulaSizeError, NetworkError
-from symprop.flatten import flatten
 from symprop.formulas import aligned, text
 from symprop.functions import Normalisation, Reduction, log_softmax
 from symprop.indices import (
@@ -51,9 +62,6 @@ from symprop.indices import (
     substitute,
 )
 from symprop.network import Equation, Network, Variable
-from symprop.partials import partials
-from symprop.reuse import ForwardValues
-from symprop.rewrites import Rewrite, stabilize
 
 __all__ = ["Derivation", "differentiate", "gathered", "local_derivatives"]
 

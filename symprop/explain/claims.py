@@ -28,13 +28,13 @@ from typing import Any
 from sympy import Symbol
 
 from symprop.errors import DescriptionError, NetworkError
+from symprop.explain.paths import Graph
+from symprop.explain.reckoning import Example, Interval, Reckoned, reckon
 from symprop.formulas import text
 from symprop.network import Equation, Network
 from symprop.optimizers import find
-from symprop.paths import Graph
-from symprop.precise import DIGITS, MP
 from symprop.quantities import Printed, Quantity, elements
-from symprop.reckoning import Example, Interval, Reckoned, reckon
+from symprop.verification.precise import DIGITS, MP
 
 __all__ = ["VERDICTS", "Checked", "Report", "check", "shown"]
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from sympy import Expr, Indexed, Symbol
 
-from symprop.mathml import operator
-from symprop.spelling import Lookup, Quantity
-from symprop.writing import ASCII, LATEX, MATHML, Writer, latex_words
+from symprop.explain.mathml import operator
+from symprop.explain.spelling import Lookup, Quantity
+from symprop.explain.writing import ASCII, LATEX, MATHML, Writer, latex_words
 
 __all__ = ["Chain", "Line", "Parts", "Product", "Remark", "Row", "Section", "Total"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from symprop.errors import VerificationError
-from symprop.precise import Arithmetic, Floats, Value, mpf_array
+from symprop.verification.precise import Arithmetic, Floats, Value, mpf_array
 
 __all__ = [
     "Kind",

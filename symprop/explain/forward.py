@@ -9,13 +9,13 @@ from sympy.core.parameters import distribute
 
 from symprop.derivation import Derivation
 from symprop.equation import name_of
+from symprop.explain.paths import Node, leaf
+from symprop.explain.rows import Line, Remark, Row, Section
+from symprop.explain.spelling import Lookup, Partial, Terms, opened
+from symprop.explain.worked import Worked
 from symprop.functions import ELEMENTWISE, Normalisation, Reduction, reduce_max, reduce_min
 from symprop.indices import accesses, size, substitute
 from symprop.network import Equation, Variable
-from symprop.paths import Node, leaf
-from symprop.rows import Line, Remark, Row, Section
-from symprop.spelling import Lookup, Partial, Terms, opened
-from symprop.worked import Worked
 
 __all__ = ["forward_sections", "function_sections", "needed_sections", "reads"]
 

@@ -16,16 +16,16 @@ from typing import Any
 from symprop.derivation import Derivation
 from symprop.equation import name_of
 from symprop.errors import DescriptionError, OptionError
+from symprop.explain.forward import function_sections
+from symprop.explain.paths import readers
+from symprop.explain.rows import Row
+from symprop.explain.rules import chain_rules
+from symprop.explain.writing import ASCII
 from symprop.formulas import text
-from symprop.forward import function_sections
 from symprop.indices import accesses
 from symprop.network import Equation
 from symprop.optimizers import OPTIMIZERS
-from symprop.paths import readers
 from symprop.render import MARKER
-from symprop.rows import Row
-from symprop.rules import chain_rules
-from symprop.writing import ASCII
 
 __all__ = ["Explanation", "GeneratedLine", "explain", "find_line"]
 

@@ -29,13 +29,9 @@ from sympy import (
 from sympy.core.parameters import distribute
 from sympy.printing.precedence import PRECEDENCE
 
-from symprop.formulas import LatexPrinter, TextPrinter, latex_name
-from symprop.indices import (
-    free_indices,
-)
-from symprop.mathml import MathMLPrinter, identifier, operator, row
-from symprop.mathml import partial as mathml_partial
-from symprop.spelling import (
+from symprop.explain.mathml import MathMLPrinter, identifier, operator, row
+from symprop.explain.mathml import partial as mathml_partial
+from symprop.explain.spelling import (
     Lookup,
     Partial,
     Quantity,
@@ -46,6 +42,10 @@ from symprop.spelling import (
     number_text,
     numerical,
     spelled,
+)
+from symprop.formulas import LatexPrinter, TextPrinter, latex_name
+from symprop.indices import (
+    free_indices,
 )
 
 __all__ = ["ASCII", "LATEX", "MATHML", "UNICODE", "Writer", "latex_words"]

@@ -19,12 +19,9 @@ from sympy.core.parameters import distribute
 
 from symprop.derivation import Derivation
 from symprop.errors import OptionError
-from symprop.forward import needed_sections, reads
-from symprop.indices import substitute
-from symprop.network import Parameter, Variable
-from symprop.optimizers import find
-from symprop.paths import Edge, Graph, Node, leaf
-from symprop.rows import (
+from symprop.explain.forward import needed_sections, reads
+from symprop.explain.paths import Edge, Graph, Node, leaf
+from symprop.explain.rows import (
     Chain,
     Line,
     Product,
@@ -38,10 +35,13 @@ from symprop.rows import (
     line_data,
     text_page,
 )
-from symprop.rules import ChainRule, chain_rules
-from symprop.spelling import Literal, Lookup, Partial, Words
-from symprop.worked import Worked, decimals, hyperparameters
-from symprop.writing import ASCII, UNICODE, Writer
+from symprop.explain.rules import ChainRule, chain_rules
+from symprop.explain.spelling import Literal, Lookup, Partial, Words
+from symprop.explain.worked import Worked, decimals, hyperparameters
+from symprop.explain.writing import ASCII, UNICODE, Writer
+from symprop.indices import substitute
+from symprop.network import Parameter, Variable
+from symprop.optimizers import find
 
 __all__ = [
     "Path",

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symprop.comparison import MANY, Row, call, compare, compare_equal, parameters_of
 from symprop.network import Network
 from symprop.optimizers import Optimizer
 from symprop.options import hyperparameters
-from symprop.oracle import Evaluation, evaluate, known
-from symprop.points import Arrays, Derived, Point, mathematics
-from symprop.precise import Arithmetic, Value, arithmetic
+from symprop.verification.comparison import MANY, Row, call, compare, compare_equal, parameters_of
+from symprop.verification.oracle import Evaluation, evaluate, known
+from symprop.verification.points import Arrays, Derived, Point, mathematics
+from symprop.verification.precise import Arithmetic, Value, arithmetic
 
 __all__ = ["replay", "replay_long"]
 

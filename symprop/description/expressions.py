@@ -4,7 +4,7 @@ A description may come from a stranger, so nothing is ever evaluated as code: Py
 parser gives a syntax tree, and each node that is allowed is turned into a SymPy object
 here; every other node is refused. Cost is bounded as well: long, deep and exploding
 expressions are refused before SymPy sees them. The way back, from SymPy to text, is
-`symprop.notation`.
+`symprop.description.notation`.
 
 Numbers are exact: ``1/2`` is a rational number, ``0.1`` the float that Python reads.
 Evaluation is SymPy's own, so ``2*x + x`` becomes ``3*x``.
@@ -21,12 +21,12 @@ from typing import Any, NoReturn, TypeVar
 import sympy
 from sympy import Add, Basic, Expr, Float, Idx, Integer, Mul, Pow, Symbol
 
-from symprop.bounds import call_problem, power_problem, problem, simple_problem
+from symprop.description.bounds import call_problem, power_problem, problem, simple_problem
+from symprop.description.syntax import PRODUCT, REFUSED, SUM, ExpressionError, syntax_tree, words
 from symprop.errors import nearest
 from symprop.functions import FUNCTIONS, REDUCTIONS, Normalisation
 from symprop.indices import is_condition, piecewise, size, summation
 from symprop.network import Variable
-from symprop.syntax import PRODUCT, REFUSED, SUM, ExpressionError, syntax_tree, words
 
 __all__ = ["BINDING", "parse_expression"]
 

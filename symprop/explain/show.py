@@ -12,14 +12,14 @@ from typing import Any
 from sympy import Expr
 
 from symprop.derivation import Derivation
+from symprop.explain.forward import forward_sections
+from symprop.explain.pages import Page
+from symprop.explain.rows import Line, Section, section_data
+from symprop.explain.steps import steps
+from symprop.explain.worked import Worked
 from symprop.formulas import latex, text
-from symprop.forward import forward_sections
 from symprop.indices import accesses, index_name, size
 from symprop.network import Equation, Network, Variable
-from symprop.pages import Page
-from symprop.rows import Line, Section, section_data
-from symprop.steps import steps
-from symprop.worked import Worked
 
 __all__ = ["as_data", "explanation", "formula_page", "latex_page", "text_page"]
 

@@ -16,8 +16,8 @@ import sympy
 from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Integer, Symbol
 from sympy.core.parameters import distribute
 
-from symprop.contributions import Contribution, factored, merged
 from symprop.derivation import Derivation, local_derivatives
+from symprop.derivation.contributions import Contribution, factored, merged
 from symprop.equation import name_of
 from symprop.indices import accesses, free_indices, make_sum, piecewise, size, substitute
 from symprop.network import Equation

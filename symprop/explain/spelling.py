@@ -32,6 +32,7 @@ from sympy import (
 )
 from sympy.printing.precedence import PRECEDENCE
 
+from symprop.explain.worked import Objects, decimal
 from symprop.functions import Normalisation, Reduction, log_softmax, logsumexp, reduce_max, softmax
 from symprop.indices import (
     bound_indices,
@@ -43,9 +44,8 @@ from symprop.indices import (
     summation,
 )
 from symprop.network import Equation
-from symprop.oracle import evaluate
-from symprop.precise import MP, Value, arithmetic
-from symprop.worked import Objects, decimal
+from symprop.verification.oracle import evaluate
+from symprop.verification.precise import MP, Value, arithmetic
 
 __all__ = [
     "Literal",

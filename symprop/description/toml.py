@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from sympy import Idx
 
+from symprop.description.notation import expression_text
+from symprop.description.problems import one_line
 from symprop.errors import DescriptionError, OutputError
 from symprop.indices import index_name
 from symprop.network import Claim, Data, Equation, Network, Parameter, Training, Variable
-from symprop.notation import expression_text
-from symprop.problems import one_line
 
 __all__ = ["dump", "load_table", "write"]
 

@@ -18,9 +18,9 @@ from sympy import Expr, Symbol
 
 from symprop.functions import Elementwise
 from symprop.network import Equation, Network
-from symprop.oracle import Evaluation, evaluate
-from symprop.points import Arrays, Derived, Point, integer_data, terms
-from symprop.precise import DIGITS, MP, Floats, Objects, Value, mpf_array
+from symprop.verification.oracle import Evaluation, evaluate
+from symprop.verification.points import Arrays, Derived, Point, integer_data, terms
+from symprop.verification.precise import DIGITS, MP, Floats, Objects, Value, mpf_array
 
 __all__ = ["Agreement", "compare_formulas", "directional_derivatives", "symbolic_gradient"]
 

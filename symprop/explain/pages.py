@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 import symprop
-from symprop.rows import Section, html_fragment, latex_document, text_page
-from symprop.writing import ASCII, UNICODE
+from symprop.explain.rows import Section, html_fragment, latex_document, text_page
+from symprop.explain.writing import ASCII, UNICODE
+from symprop.templating import environment
 
 __all__ = ["TEMPLATE", "Block", "Page", "html_page"]
 
@@ -58,21 +56,7 @@ class Page:
 def html_page(title: str, subtitle: str, blocks: Iterable[Block]) -> str:
     """Return a self-contained HTML page; the blocks' HTML is trusted, all else is escaped."""
     shown = [(block.anchor, block.heading, Markup(block.html)) for block in blocks]
-    template = _environment().get_template(TEMPLATE)
+    template = environment(autoescape=True).get_template(TEMPLATE)
     return template.render(
         title=title, subtitle=subtitle, blocks=shown, version=symprop.__version__
-    )
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    here = Path(__file__).parent
-    folders = [here / "templates", here.parent / "templates"]  # in the wheel, in a checkout
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder for folder in folders if folder.is_dir()]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
     )

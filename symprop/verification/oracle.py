@@ -43,7 +43,7 @@ from symprop.errors import VerificationError
 from symprop.functions import log_softmax, logsumexp, reduce_max, reduce_min, softmax
 from symprop.indices import bound_indices, size
 from symprop.network import Equation
-from symprop.precise import (
+from symprop.verification.precise import (
     DIGITS,
     INF,
     MP,
@@ -57,7 +57,17 @@ from symprop.precise import (
     exact_sum,
     is_finite,
 )
-from symprop.slopes import POLES, POWER, RECIPROCAL, RULES, STEPS, Rule, Steps, map_exp, map_log
+from symprop.verification.slopes import (
+    POLES,
+    POWER,
+    RECIPROCAL,
+    RULES,
+    STEPS,
+    Rule,
+    Steps,
+    map_exp,
+    map_log,
+)
 
 __all__ = ["Evaluation", "Value", "evaluate", "known"]
 

@@ -15,7 +15,7 @@
 
 The tables are ``[indices]`` (name = size), ``[parameters]`` (a number, nested lists, the
 name of an initialiser, or a table with value and trainable), ``[equations]`` in the
-language of `symprop.expressions`, ``[training]`` (optimizer, batch_size, epochs, seed,
+language of `symprop.description.expressions`, ``[training]`` (optimizer, batch_size, epochs, seed,
 shuffle, and the optimizer's hyperparameters) and ``[data]`` (a sample or a list of samples
 for each input and target, or file = "name.npz" beside the description, with test_samples).
 Each ``[[claims]]`` is a number that a worked example prints: quantity, printed (strings),
@@ -38,15 +38,15 @@ from typing import Any
 
 from sympy import Idx
 
+from symprop.description.expressions import parse_expression
+from symprop.description.notation import expression_text
+from symprop.description.problems import Problems, is_numeric, kind, shown
+from symprop.description.settings import read_claims, read_data, read_training
+from symprop.description.syntax import ExpressionError, words
+from symprop.description.toml import dump, load_table, write
 from symprop.errors import DescriptionError, NetworkError, nearest
-from symprop.expressions import parse_expression
 from symprop.indices import index_name
 from symprop.network import Network, Variable
-from symprop.notation import expression_text
-from symprop.problems import Problems, is_numeric, kind, shown
-from symprop.settings import read_claims, read_data, read_training
-from symprop.syntax import ExpressionError, words
-from symprop.toml import dump, load_table, write
 
 __all__ = ["dump", "expression_text", "parse", "read", "write"]
 

@@ -22,8 +22,8 @@ from sympy import Idx, Indexed, preorder_traversal
 
 from symprop.indices import accesses, bound_indices, free_indices, size
 from symprop.network import Equation, Network, Variable
-from symprop.oracle import Evaluation, evaluate, known
-from symprop.precise import Bools, Value, arithmetic
+from symprop.verification.oracle import Evaluation, evaluate, known
+from symprop.verification.precise import Bools, Value, arithmetic
 
 __all__ = ["KINDS", "Derived", "Point", "draw", "integer_data", "kinds", "mathematics", "terms"]
 

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symprop.claims import shown
 from symprop.derivation import differentiate
+from symprop.description.toml import dump
 from symprop.errors import DataError
+from symprop.explain.claims import shown
+from symprop.explain.reckoning import Example
+from symprop.explain.worked import work
 from symprop.network import Claim, Data, Network, Parameter, Variable
-from symprop.precise import MP
 from symprop.quantities import elements
-from symprop.reckoning import Example
-from symprop.toml import dump
-from symprop.worked import work
+from symprop.verification.precise import MP
 
 __all__ = ["MOST_PARAMETERS", "answers", "exercise", "sheet"]
 

@@ -138,7 +138,7 @@ def stabilize(
 
     Doing it again changes nothing. A name is looked through only where that
     repeats no work, that is where the argument of its sigmoid or softmax is made
-    of one value; after `symprop.flatten.flatten`, which names the net inputs,
+    of one value; after `symprop.derivation.flatten.flatten`, which names the net inputs,
     that is everywhere. So ``stabilize, flatten, stabilize`` finds all forms.
 
     >>> z, a, y, L = sympy.symbols("z a y L", real=True)

@@ -26,14 +26,14 @@ from symprop.lower import lower
 from symprop.network import Equation, Network, Variable
 from symprop.optimizers import Optimizer, find
 from symprop.options import Options
-from symprop.oracle import evaluate
-from symprop.precise import MP, Value, arithmetic
 from symprop.render import render
+from symprop.verification.oracle import evaluate
+from symprop.verification.precise import MP, Value, arithmetic
 
 __all__ = ["Worked", "decimal", "decimals", "hyperparameters", "work"]
 
 Objects = NDArray[np.object_]
-"""Numbers of type `symprop.precise.MP.mpf`."""
+"""Numbers of type `symprop.verification.precise.MP.mpf`."""
 
 _FORM = arithmetic("float64")
 

@@ -1,0 +1,1 @@
+"""Explanations: worked steps, reports, claims and exercises, all from one derivation."""
