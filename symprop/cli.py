@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from symprop import __version__
-from symprop.errors import DescriptionError, OutputError, SympropError
+from symprop.errors import DescriptionError, DivergenceError, OutputError, SympropError
 
 if TYPE_CHECKING:
     from symprop.derivation import Derivation
@@ -386,10 +386,15 @@ def train(net: str, as_json: bool, **options: Any) -> None:
     check(kernels)
     path = write(kernels, options["output"], force=options["force"])
     _say(f"{network.name}: verified, training")
-    result = train_network(
-        kernels, training, epochs=options["epochs"], batch_size=options["batch_size"],
-        seed=options["seed"], progress=True, **rates,
-    )  # fmt: skip
+    try:
+        result = train_network(
+            kernels, training, epochs=options["epochs"], batch_size=options["batch_size"],
+            seed=options["seed"], progress=True, **rates,
+        )  # fmt: skip
+    except DivergenceError as error:
+        save_parameters(weights, error.state.parameters, network, force=options["force"])
+        click.echo(f"the parameters before that epoch are in {weights}", err=True)
+        raise
     save_parameters(weights, result.parameters, network, force=options["force"])
     report = {
         "name": network.name,

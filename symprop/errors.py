@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class SympropError(Exception):
@@ -75,7 +76,7 @@ class DivergenceError(SympropError, ArithmeticError):
 
     exit_status = 1
 
-    def __init__(self, message: str, epoch: int, state: object) -> None:
+    def __init__(self, message: str, epoch: int, state: Any) -> None:
         super().__init__(message)
         self.epoch = epoch
         self.state = state

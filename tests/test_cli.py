@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from symprop import cli
+from symprop import cli, description
+from symprop.weights import load_parameters
 
 LINE = """
 name = "line"
@@ -162,6 +164,9 @@ def test_divergence_exits_1_and_names_the_epoch(line: Path) -> None:
     assert done.returncode == 1
     assert "epoch" in done.stderr
     assert "Traceback" not in done.stderr
+    weights = line.parent / "generated" / "line.safetensors"
+    kept = load_parameters(weights, description.read(line))
+    assert all(np.isfinite(value).all() for value in kept.values())
 
 
 @pytest.mark.parametrize(
