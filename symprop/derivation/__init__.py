@@ -49,6 +49,7 @@ from symprop.derivation.flatten import flatten
 from symprop.derivation.partials import partials
 from symprop.derivation.reuse import ForwardValues
 from symprop.derivation.rewrites import Rewrite, stabilize
+from symprop.equation import name_of
 from symprop.errors import FormulaSizeError, NetworkError
 from symprop.formulas import aligned, text
 from symprop.functions import Normalisation, Reduction, log_softmax
@@ -262,13 +263,13 @@ class _Reverse:
         if isinstance(seed, IndexedBase):
             seed = seed[tuple(own.values())]
         for part in self._visit(rhs, _Path(seed, tuple(own.values()))):
-            name = str(part.access.base.label if isinstance(part.access, Indexed) else part.access)
+            name = name_of(part.access)
             self.found.setdefault(name, []).append(part)
 
     def _visit(self, node: Basic, path: _Path) -> Iterator[Contribution]:
         """Follow `path` down into `node` and yield a contribution for every leaf below it."""
         if isinstance(node, Symbol | Indexed) and not isinstance(node, Idx):
-            name = str(node.base.label if isinstance(node, Indexed) else node)
+            name = name_of(node)
             if name in self.known:
                 yield Contribution(node, path.loops, path.seed, path.conditions)
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import sympy
 from sympy import Basic, Idx, Indexed, Sum, Symbol
 
+from symprop.equation import name_of
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import bound_indices, freshen, rebuild, substitute, summation
 from symprop.network import Equation
@@ -18,7 +19,7 @@ def expanded(expression: Basic, definitions: Mapping[str, Equation]) -> Basic:
     """Replace every defined value in `expression` by its right side, all the way down."""
     expression = freshen(expression)
     if isinstance(expression, Symbol | Indexed) and not isinstance(expression, Idx):
-        name = str(expression.base.label if isinstance(expression, Indexed) else expression)
+        name = name_of(expression)
         if name not in definitions:
             return expression
         equation = definitions[name]
@@ -42,7 +43,7 @@ def expanded_size(
     total = int(expression.count_ops()) + 1
     for node in sympy.preorder_traversal(expression):
         if isinstance(node, Symbol | Indexed) and not isinstance(node, Idx):
-            name = str(node.base.label if isinstance(node, Indexed) else node)
+            name = name_of(node)
             if name in definitions:
                 if name not in known:
                     known[name] = expanded_size(definitions[name].rhs, definitions, known)

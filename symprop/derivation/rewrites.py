@@ -42,6 +42,7 @@ from sympy import (
 )
 from sympy.logic.boolalg import Boolean
 
+from symprop.equation import name_of
 from symprop.functions import (
     Normalisation,
     Reduction,
@@ -217,7 +218,7 @@ def _printable(expression: Expr, equation: Equation) -> Expr:
     if not expression.atoms(Dummy):
         return expression
     taken = {equation.name, *map(index_name, equation.indices)}
-    return name_bound(expression, taken | set(map(_name, accesses(expression))))
+    return name_bound(expression, taken | set(map(name_of, accesses(expression))))
 
 
 # Exponents: X = exp(l1) + exp(l2) + ...
@@ -254,15 +255,11 @@ def _exponents(node: Expr, known: _Known) -> tuple[Expr, ...] | None:
 def _name_exponents(node: Indexed | Symbol, known: _Known) -> tuple[Expr, ...] | None:
     """Look through a name: the exponents of its definition at the subscripts of `node`."""
     indices = node.indices if isinstance(node, Indexed) else ()
-    definition = known.get(_name(node))
+    definition = known.get(name_of(node))
     if definition is None or not definition.ready:
         return None
     mapping = dict(zip(definition.indices, indices, strict=True))
     return tuple(_tidy(substitute(part, mapping)) for part in definition.exponents)
-
-
-def _name(node: Expr) -> str:
-    return str(node.base.label if isinstance(node, Indexed) else node)
 
 
 def _add_exponents(node: Add, known: _Known) -> tuple[Expr, ...] | None:
@@ -632,7 +629,7 @@ def _log_near_one(node: log, known: _Known) -> _Step | None:
     if not isinstance(inside, Add) or inside.as_coefficients_dict().get(sympy.S.One) != 1:
         return None
     terms = [term.as_coeff_Mul()[1] for term in inside.args]
-    names = [_name(term) for term in terms if isinstance(term, Indexed | Symbol)]
+    names = [name_of(term) for term in terms if isinstance(term, Indexed | Symbol)]
     if any(name in known and not known[name].ready for name in names):
         return None  # it has a better form when the argument of the sigmoid has a name
     after = log1p(inside - 1)

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sympy import Indexed, Symbol
+from sympy import Symbol
 
 from symprop.derivation import Derivation, differentiate
+from symprop.equation import name_of
 from symprop.explain.worked import Worked, decimal, decimals, hyperparameters, work
 from symprop.indices import accesses, summation
 from symprop.network import Equation, Network, Variable
@@ -218,7 +219,7 @@ def _unused(name: str, taken: Iterable[str]) -> str:
 def _read(equation: Equation) -> tuple[str, ...]:
     """Return the names that the right side reads."""
     leaves = accesses(equation.rhs)
-    names = (str(e.base.label if isinstance(e, Indexed) else e) for e in leaves)
+    names = map(name_of, leaves)
     return tuple(dict.fromkeys(names))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sympy import Expr
 
 from symprop.derivation import Derivation
+from symprop.equation import name_of
 from symprop.explain.forward import forward_sections
 from symprop.explain.pages import Page
 from symprop.explain.rows import Line, Section, section_data
@@ -51,7 +52,7 @@ def _chain(derivation: Derivation, wrt: str) -> tuple[Equation, ...]:
 
     def follow(equation: Equation) -> None:
         for leaf in accesses(equation.rhs):
-            name = str(getattr(getattr(leaf, "base", leaf), "label", leaf))
+            name = name_of(leaf)
             if "/d" in name and name not in found:
                 follow(derivation.adjoint(name.split("/d", 1)[1]))
         found[equation.name] = equation

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Symbol
 
+from symprop.equation import name_of
 from symprop.indices import accesses, index_name, size
 from symprop.network import Value, Variable
 
@@ -57,11 +58,6 @@ def extent(index: Idx) -> int | None:
 def element(name: str, subscripts: tuple[Expr, ...] = ()) -> Symbol | Indexed:
     """Return the scalar, or the element of the tensor, called `name`."""
     return IndexedBase(name, real=True)[subscripts] if subscripts else Symbol(name, real=True)
-
-
-def name_of(leaf: Expr) -> str:
-    """Return the name of the variable that a symbol or a subscripted tensor reads."""
-    return str(leaf.base.label.name if isinstance(leaf, Indexed) else leaf.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sympy import Idx, Indexed, preorder_traversal
 
+from symprop.equation import name_of
 from symprop.indices import accesses, bound_indices, free_indices, size
 from symprop.network import Equation, Network, Variable
 from symprop.verification.oracle import Evaluation, evaluate, known
@@ -278,14 +279,10 @@ def integer_data(network: Network) -> dict[str, int]:
         shape = network.variable(str(access.base.label)).shape
         for subscript, length in zip(access.indices, shape, strict=True):
             for leaf in accesses(subscript):
-                name = _name(leaf)
+                name = name_of(leaf)
                 if name in data:
                     found[name] = min(length, found.get(name, length))
     return found
-
-
-def _name(leaf: Any) -> str:
-    return str(leaf.base.label if isinstance(leaf, Indexed) else leaf)
 
 
 def _scalable(network: Network) -> frozenset[str]:
@@ -317,7 +314,7 @@ def _height(derivation: Derived, point: Point, kind: str) -> float:
     names = {equation.name for equation in inner}
     if kind == "extreme":
         heads = [e for e in inner if e.name in derivation.network.outputs]
-        read = {_name(leaf) for e in (loss, *heads) for leaf in accesses(e.rhs)}
+        read = {name_of(leaf) for e in (loss, *heads) for leaf in accesses(e.rhs)}
         names = (names & read) or names
     sizes = [float(np.abs(values[name].approximate).max()) for name in names]
     largest = max(sizes, default=0.0)
