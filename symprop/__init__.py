@@ -17,7 +17,7 @@ _HOMES = {
     "Data": "network",
     "Claim": "network",
     "Equation": "network",
-    "read": "description",
+    "read": "reading",
     "write": "description",
     "mlp": "layers",
     "differentiate": "derivation",

@@ -1,25 +1,33 @@
-"""The way from a network to kernels that run: one line a stage."""
+"""The way from a network to kernels that run: one line a stage.
+
+What was made before is taken from the user's cache (`symprop.cache`): the text of a module, by
+everything it is made from, and in `symprop.load` its machine code. So the stages, and SymPy with
+them, are imported where they are used.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache as memoised
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from symprop.derivation import Derivation, differentiate
+from symprop import cache
 from symprop.errors import OutputError
 from symprop.loader import load
-from symprop.lower import lower
-from symprop.network import Network
-from symprop.optimizers import Optimizer, find
-from symprop.options import Dtype, Options
-from symprop.render import MARKER, render
+from symprop.reading import again, key_of, tools
+
+if TYPE_CHECKING:
+    from symprop.derivation import Derivation
+    from symprop.network import Network
+    from symprop.optimizers import Optimizer
+    from symprop.options import Dtype, Options
 
 __all__ = ["CompiledModule", "compile", "compile_network", "place", "source_text", "write"]
 
@@ -28,18 +36,31 @@ _DELEGATED = (
     "forward", "initialize", "loss", "resume", "start", "train",
 )  # fmt: skip
 
+_TEXT = "module.py"
+"""The file of a cache entry that holds a text."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledModule:
     """The generated module of a network, loaded; its functions are attributes here too.
 
-    `source` is its text, `module` what `import` would give for it.
+    `source` is its text, `module` what `import` would give for it. `origin` returns what the text
+    was made from: kernels that come from the cache are derived only when that is asked for.
     """
 
-    derivation: Derivation
-    options: Options
     source: str
     module: ModuleType
+    origin: Callable[[], tuple[Derivation, Options]]
+
+    @property
+    def derivation(self) -> Derivation:
+        """The equations of the network and of its adjoints."""
+        return self.origin()[0]
+
+    @property
+    def options(self) -> Options:
+        """The dtype and the optimizer."""
+        return self.origin()[1]
 
     def __getattr__(self, name: str) -> Any:
         """Return what the generated module calls `name`."""
@@ -57,6 +78,24 @@ def source_text(derivation: Derivation, options: Options) -> str:
 
     Raises `LoweringError` where an equation has no form that a kernel can compute.
     """
+    from symprop.identity import identity
+
+    made_from = identity(derivation, options)
+    if made_from is None:
+        return _made(derivation, options)
+    entry = cache.digest("text", tools(), made_from)
+    kept = cache.read(entry, _TEXT)
+    if kept is not None:
+        return kept.decode()
+    source = _made(derivation, options)
+    cache.write(entry, _TEXT, source.encode())
+    return source
+
+
+def _made(derivation: Derivation, options: Options) -> str:
+    from symprop.lower import lower
+    from symprop.render import render
+
     program = lower(derivation, options.dtype)
     return render(derivation, program, options)
 
@@ -69,7 +108,7 @@ def compile_network(derivation: Derivation, options: Options) -> CompiledModule:
     """
     source = source_text(derivation, options)
     module = load(source, derivation.network.name)
-    return CompiledModule(derivation, options, source, module)
+    return CompiledModule(source, module, lambda: (derivation, options))
 
 
 def compile(
@@ -80,8 +119,30 @@ def compile(
     Raises `NetworkError` for an incomplete network, `OptionError` for an unknown dtype or
     optimizer, `DifferentiationError` and `LoweringError` for what cannot be computed.
     """
-    options = Options(cast(Dtype, dtype), find(optimizer or network.training.optimizer))
-    return compile_network(differentiate(network), options)
+    key = key_of(network)
+    if key is None or not isinstance(optimizer, str | None):
+        return compile_network(*_derived(network, dtype, optimizer))
+    entry = cache.digest("compile", key, repr(dtype), repr(optimizer))
+    kept = cache.read(entry, _TEXT)
+    if kept is not None:
+        make = again(network)
+        name, source = kept.decode().split("\n", 1)
+        origin = memoised(lambda: _derived(make(), dtype, optimizer))
+        return CompiledModule(source, load(source, name), origin)
+    kernels = compile_network(*_derived(network, dtype, optimizer))
+    cache.write(entry, _TEXT, f"{kernels.NAME}\n{kernels.source}".encode())
+    return kernels
+
+
+def _derived(
+    network: Network, dtype: str, optimizer: str | Optimizer | None
+) -> tuple[Derivation, Options]:
+    from symprop.derivation import differentiate
+    from symprop.optimizers import find
+    from symprop.options import Options
+
+    options = Options(cast("Dtype", dtype), find(optimizer or network.training.optimizer))
+    return differentiate(network), options
 
 
 def write(kernels: CompiledModule, folder: str | Path, *, force: bool = False) -> Path:
@@ -130,6 +191,8 @@ def _ours(path: Path) -> bool:
     """Tell whether symprop generated a file, by its first line."""
     if path.is_symlink() or not path.is_file():
         return False
+    from symprop.render import MARKER
+
     with path.open(encoding="utf-8", errors="replace") as file:
         return re.match(rf'"""\w+: {MARKER} ', file.readline(1000)) is not None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from symprop.description import read
 from symprop.errors import DescriptionError, nearest
-from symprop.network import Network
+from symprop.reading import read
+
+if TYPE_CHECKING:
+    from symprop.network import Network
 
 __all__ = ["load_example", "names", "path"]
 
@@ -44,4 +46,4 @@ def load_example(name: str) -> Network:
 
 
 def _folder() -> Path:
-    return Path(str(files("symprop") / "networks"))
+    return Path(__file__).with_name("networks")

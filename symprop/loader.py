@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import importlib.abc
 import importlib.util
 import linecache
-import os
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import CodeType, ModuleType
 
 __all__ = ["load"]
@@ -27,9 +22,8 @@ def load(source: str, name: str, *, jit: bool = True) -> ModuleType:
 
     The module is called ``symprop_generated_NAME_HASH`` after a hash of the text and
     stands in ``sys.modules``, so its values can be pickled, its functions' text inspected and
-    tracebacks show its lines. The same text gives the same module again, compiled once. No file
-    is written, except where the text has Numba keep machine code (``cache=True``): Numba needs
-    a file to keep it beside, which then lies in the user's cache folder.
+    tracebacks show its lines. The same text gives the same module again, compiled once, and in
+    another process the same machine code, from the user's cache (`symprop.machine_code`).
 
     With ``jit=False`` Numba's decorators do nothing while the text is executed: its
     functions are plain Python, for comparisons. Raises ValueError for a `name` that is no
@@ -44,7 +38,7 @@ def load(source: str, name: str, *, jit: bool = True) -> ModuleType:
 
 
 def _execute(source: str, title: str, jit: bool) -> ModuleType:
-    path = _stored(source, title) if jit and "cache=True" in source else f"<{title}>"
+    path = f"<{title}>"
     loader = _TextLoader(source, path)
     spec = importlib.util.spec_from_loader(title, loader, origin=path)
     if spec is None:  # never for a loader with source; spec_from_loader is typed for any
@@ -59,6 +53,10 @@ def _execute(source: str, title: str, jit: bool) -> ModuleType:
     except BaseException:
         del sys.modules[title], linecache.cache[path]
         raise
+    if jit:
+        from symprop.machine_code import keep
+
+        keep(module, source)
     return module
 
 
@@ -96,32 +94,3 @@ def _decorators(jit: bool) -> Iterator[None]:
         yield
     finally:
         numba.config.DISABLE_JIT = before
-
-
-def _stored(source: str, title: str) -> str:
-    """Return a file that holds the text, written unless it exists.
-
-    A file that exists is left alone: Numba takes its age for a sign of change.
-    """
-    try:
-        return _write(source, _cache_folder() / f"{title}.py")
-    except (OSError, RuntimeError):  # no folder to write to, or no home
-        folder = tempfile.mkdtemp(prefix="symprop-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return _write(source, Path(folder) / f"{title}.py")
-
-
-def _write(source: str, path: Path) -> str:
-    if path.is_file() and path.read_bytes() == source.encode():
-        return str(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        file.write(source.encode())
-    Path(temporary).replace(path)
-    return str(path)
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "symprop"

@@ -10,8 +10,9 @@ import symprop
 PACKAGE = Path(symprop.__file__).parent
 
 FLOORS = (
-    "errors functions indices formulas equation network quantities description layers "
-    "derivation optimizers options scalar templating lower printer render loader compiler "
+    "errors cache functions indices formulas equation network quantities description reading "
+    "layers derivation optimizers options identity scalar templating lower printer render "
+    "machine_code loader compiler "
     "verification generation data weights training examples explain cli"
 ).split()
 """The house from the ground up; a package is one floor, its own modules are ordered inside."""

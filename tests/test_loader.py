@@ -8,7 +8,6 @@ import pickle
 import sys
 import threading
 import traceback
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -146,40 +145,3 @@ def test_threads_share_one_module():
         thread.join()
     assert len(found) == 8
     assert len(set(map(id, found))) == 1
-
-
-KEPT = """
-from numba import njit
-
-@njit(cache=True)
-def double(a):
-    return 2*a
-"""
-
-
-def test_a_file_only_where_numba_keeps_machine_code(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    load(variant(4), "line")
-    load(KEPT, "kept", jit=False)
-    assert list(tmp_path.iterdir()) == []
-    module = load(KEPT, "kept")
-    path = Path(module.__file__)
-    assert path == tmp_path / "symprop" / f"{module.__name__}.py"
-    assert path.read_text() == KEPT
-    assert module.double(2) == 4
-    assert list(path.parent.rglob("*.nbi"))
-    written = path.stat().st_mtime_ns
-    del sys.modules[module.__name__]
-    again = load(KEPT, "kept")
-    assert again.double(3) == 6
-    assert again.double.stats.cache_hits
-    assert path.stat().st_mtime_ns == written
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_an_unwritable_cache_folder_is_no_obstacle(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    module = load(KEPT + "\nNUMBER = 1\n", "kept")
-    assert module.double(2) == 4
-    assert str(tmp_path) not in module.__file__
