@@ -1,0 +1,546 @@
+"""The vector machinery: matrix products in register tiles, transposes, gathered batches.
+
+The sections of this file are copied into generated modules (`symprop.vectors.text`), so they use
+nothing else of symprop.
+"""
+
+# ------------------------------------------------------------------------------ imports
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numba import config, njit
+
+try:
+    from llvmlite import binding, ir
+    from numba import types
+    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
+    from numba.extending import intrinsic
+except (ImportError, AttributeError) as error:
+    intrinsic = None
+    warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
+
+# ------------------------------------------------------------------------------ modes
+_WRITTEN = intrinsic is not None and not config.DISABLE_JIT  # else plain loops do the same
+
+
+def _prefer_512(function: Any) -> None:
+    """Let LLVM use whole registers; it takes many processors for ones that prefer half of them."""
+    set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
+
+
+def _mode(builder: Any, change: Callable[[Any], Any]) -> Any:
+    """Write that the mode of x86's arithmetic becomes change(mode); gives the mode before."""
+    word = ir.IntType(32)
+    if not builder.module.triple.startswith("x86"):
+        return ir.Constant(word, 0)
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+    slot = alloca_once(builder, word)
+    address = builder.bitcast(slot, kind.args[0])
+    builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr"), [address])
+    before = builder.load(slot)
+    builder.store(change(before), slot)
+    builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr"), [address])
+    return before
+
+
+@njit
+def _hot() -> None:
+    """Say nothing: there is nothing to say to plain loops."""
+
+
+@njit
+def _flush() -> int:
+    """Leave subnormal numbers as they are; the mode before is 0."""
+    return 0
+
+
+@njit
+def _restore(mode: int) -> None:
+    """Do nothing, as `_flush` did."""
+
+
+if _WRITTEN:
+
+    @intrinsic
+    def _hot(typingctx: Any) -> Any:
+        """Let LLVM use whole registers in this function and take its arrays for disjoint."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            _prefer_512(builder.function)
+            for argument in builder.function.args:
+                # An i8* points to what views of one array share; only their data are disjoint.
+                pointer = isinstance(argument.type, ir.PointerType)
+                if pointer and argument.type.pointee != ir.IntType(8):
+                    argument.add_attribute("noalias")
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    @intrinsic
+    def _flush(typingctx: Any) -> Any:
+        """Let subnormal numbers be zero (x86: FTZ, DAZ); returns the mode before."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return _mode(builder, lambda mode: builder.or_(mode, ir.Constant(mode.type, 0x8040)))
+
+        return types.uint32(), emit
+
+    @intrinsic
+    def _restore(typingctx: Any, mode: Any) -> Any:
+        """Set the mode that `_flush` returned."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            _mode(builder, lambda mode: values[0])
+            return context.get_dummy_value()
+
+        return types.void(types.uint32), emit
+
+
+# ------------------------------------------------------------------------------ vectors
+@cache
+def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
+    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    module = ir.Module()
+    vector = ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
+    _prefer_512(function)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    return size, 16 if triple.startswith("x86") and size < 64 else 32
+
+
+class _Writer:
+    """Writes the instructions of one LLVM function; starts and strides count elements."""
+
+    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+        size, self.registers = _registers(*context.codegen().magic_tuple())
+        self.builder = builder
+        self.bytes = 4 if isinstance(element, ir.FloatType) else 8
+        self.lanes = size // self.bytes
+        self.vector = ir.VectorType(element, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def index(self, value: Any) -> Any:
+        """Return a constant index."""
+        return ir.Constant(ir.IntType(64), value) if isinstance(value, int) else value
+
+    def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
+        """Return start + sum of index * stride for each step."""
+        for index, stride in steps:
+            if stride:
+                move = self.builder.mul(self.index(index), self.index(stride))
+                start = self.builder.add(start, move)
+        return start
+
+    def call(self, name: str, result: Any, *values: Any) -> Any:
+        """Call an LLVM intrinsic on vectors."""
+        kind = ir.FunctionType(result, [value.type for value in values])
+        full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
+        return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
+
+    def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
+        """Return the address of a vector, its alignment, and the mask of its first lanes."""
+        address = self.builder.bitcast(self.builder.gep(pointer, [start]), self.vector.as_pointer())
+        flags = ir.VectorType(ir.IntType(1), self.lanes)
+        mask = ir.Constant(flags, [int(lane < width) for lane in range(self.lanes)])
+        return address, ir.Constant(ir.IntType(32), self.bytes), mask
+
+    def load(self, pointer: Any, start: Any, width: int) -> Any:
+        """Return `width` elements as a vector; nothing behind them is read."""
+        address, align, mask = self.place(pointer, start, width)
+        if width < self.lanes:
+            values = address, align, mask, self.zero
+            return self.call("llvm.masked.load.*.p0", self.vector, *values)
+        loaded = self.builder.load(address)
+        loaded.align = self.bytes
+        return loaded
+
+    def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
+        """Store the first `width` elements of a vector."""
+        address, align, mask = self.place(pointer, start, width)
+        if width < self.lanes:
+            self.call("llvm.masked.store.*.p0", ir.VoidType(), value, address, align, mask)
+        else:
+            self.builder.store(value, address).align = self.bytes
+
+    def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
+        """Return lanes of two vectors, those of the second counted on."""
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        return self.builder.shuffle_vector(first, second, ir.Constant(kind, lanes))
+
+    def splat(self, pointer: Any, start: Any) -> Any:
+        """Return a vector of one element."""
+        value = self.builder.load(self.builder.gep(pointer, [start]))
+        empty = ir.Constant(self.vector, ir.Undefined)
+        vector = self.builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+        return self.shuffle(vector, empty, [0] * self.lanes)
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+        """Write a loop, but none for a single turn; gives its index."""
+        if isinstance(stop, int) and stop <= start + step:
+            yield self.index(start)
+        else:
+            numbers = map(self.index, (start, stop, step))
+            with for_range_slice(self.builder, *numbers) as (index, _):
+                yield index
+
+    @contextmanager
+    def nest(self, dimensions: Any, starts: Any) -> Iterator[Any]:
+        """Write a loop for each (count, *strides); gives the starts moved along."""
+        with ExitStack() as stack:
+            for count, *strides in dimensions:
+                index = stack.enter_context(self.loop(0, count))
+                starts = [self.at(s, (index, n)) for s, n in zip(starts, strides, strict=True)]
+            yield starts
+
+
+def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
+    """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
+
+    Its arguments are the data of the arrays among the values, and indices. One function for each
+    name and element type, however often it is called, keeps the compiler's work small.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        arrays = [hasattr(kind, "dtype") for kind in signature.args]
+        values = [
+            context.make_array(kind)(context, builder, value).data if array else value
+            for array, kind, value in zip(arrays, signature.args, values, strict=True)
+        ]
+        full = f"{name} {kinds[0].dtype}"
+        if full not in builder.module.globals:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            function = ir.Function(builder.module, kind, full)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            function.attributes.add("nounwind")
+            _prefer_512(function)
+            for argument, array in zip(function.args, arrays, strict=True):
+                if array:
+                    argument.add_attribute("noalias")
+            inner = ir.IRBuilder(function.append_basic_block())
+            write(_Writer(context, inner, values[0].type.pointee), *function.args)
+            inner.ret_void()
+        builder.call(builder.module.globals[full], values)
+        return context.get_dummy_value()
+
+    return types.void(*(k if hasattr(k, "dtype") else types.int64 for k in kinds)), emit
+
+
+def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
+    """Split evenly into parts of at most `most`: (start, stop, size) for each size.
+
+    >>> _parts(13, 12), _parts(20, 7)
+    ([(0, 7, 7), (7, 13, 6)], [(0, 14, 7), (14, 20, 6)])
+    """
+    count = -(-total // most)
+    size = -(-total // count)
+    middle = (total - count * (size - 1)) * size
+    return [(0, middle, size), *([(middle, total, size - 1)] if middle < total else [])]
+
+
+# ------------------------------------------------------------------------------ contraction
+_TERMS = 256  # at a time, so that the operands of a row of tiles stay in the nearest cache
+
+
+def _tile(rows: int, vectors: int, registers: int) -> tuple[int, int]:
+    """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
+
+    A term of an r x c tile takes r c / 2 cycles for its products, (r + c) / 2 for its loads, and
+    no fewer than the 4 that a product waits for the one before it.
+    """
+    most = 24 if registers > 16 else 12
+
+    def cycles(shape: tuple[int, int]) -> int:
+        r, c = shape
+        tiles = -(-rows // r) * -(-vectors // c)
+        return max(rows * vectors + tiles, 8 * tiles, tiles * (r + c))
+
+    shapes = ((r, c) for c in range(1, 7) for r in range(1, most // c + 1))
+    return min(shapes, key=lambda shape: (cycles(shape), -shape[0]))
+
+
+def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[int, int, list[int]]]:
+    """Split the columns into panels of vectors: (start, stop, widths of one panel's vectors)."""
+    for start, stop, size in _parts(-(-columns // lanes), wide):
+        widths = [lanes] * size
+        rest = columns - (stop - 1) * lanes
+        full = stop if rest >= lanes else stop - size
+        if full > start:
+            yield start * lanes, full * lanes, widths
+        if full < stop:
+            yield full * lanes, stop * lanes, [*widths[1:], rest]
+
+
+class _Product:
+    """Writes one contraction; the dimensions are those of `_contraction`."""
+
+    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
+        self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
+        self.offsets, self.add = offsets, add
+
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
+        """Write the loops around the tiles: the outer ones, blocks of terms, columns, rows."""
+        self.w, self.left, self.right, self.out = w, left, right, out
+        tall, wide = _tile(self.rows[0], -(-self.columns[0] // w.lanes), w.registers)
+        self.slots = [alloca_once(w.builder, w.vector) for _ in range(tall * wide)]
+        origin = [w.index(n) for n in self.offsets]
+        with w.nest(self.loops, origin) as outer, self.block(count) as terms:
+            for start, stop, widths in _panels(self.columns[0], w.lanes, wide):
+                with w.loop(start, stop, len(widths) * w.lanes) as column:
+                    strides = self.columns[1], 1, 1
+                    starts = [w.at(s, (column, n)) for s, n in zip(outer, strides, strict=True)]
+                    self.panel(starts, tall, widths, *terms)
+
+    @contextmanager
+    def block(self, count: Any) -> Iterator[Any]:
+        """Write the loop over the blocks of the first dimension of the terms.
+
+        Gives start and stop, and a flag for the first block unless there is no other.
+        """
+        inner = math.prod(dimension[0] for dimension in self.terms[1:])
+        size = max(1, _TERMS // inner)
+        total = self.terms[0][0]
+        if total is not None and total <= size:
+            yield 0, total, None
+            return
+        w, b = self.w, self.w.builder
+        if total is not None:
+            size = _parts(total, size)[0][2]
+        total = w.index(count if total is None else total)
+        some = b.select(b.icmp_signed(">", total, w.index(1)), total, w.index(1))
+        with w.loop(0, some, size) as start:  # one turn at least, as no terms have a sum too
+            end = b.add(start, w.index(size))
+            stop = b.select(b.icmp_signed("<", end, total), end, total)
+            yield start, stop, b.icmp_signed("==", start, w.index(0))
+
+    def panel(self, starts: Any, tall: int, widths: list[int], *terms: Any) -> None:
+        """Write the loop over the rows of tiles."""
+        w = self.w
+        _, left, _, out = self.rows
+        for begin, end, size in _parts(self.rows[0], tall):
+            with w.loop(begin, end, size) as row:
+                moved = w.at(starts[0], (row, left)), starts[1], w.at(starts[2], (row, out))
+                self.tile(moved, size, widths, *terms)
+
+    def tile(self, starts: Any, rows: int, widths: list[int], *block: Any) -> None:
+        """Write one tile: accumulators are set, all terms of the block are added, stored."""
+        w, stride = self.w, self.rows[3]
+        begin, end, first = block
+        cells = [
+            (slot, w.at(starts[2], (r, stride), (c, w.lanes)), widths[c])
+            for slot, (r, c) in zip(
+                self.slots, product(range(rows), range(len(widths))), strict=False
+            )
+        ]
+        for slot, at, width in cells:
+            w.builder.store(w.load(self.out, at, width) if self.add else w.zero, slot)
+        if first is not None and not self.add:
+            with w.builder.if_then(w.builder.not_(first)):
+                for slot, at, width in cells:
+                    w.builder.store(w.load(self.out, at, width), slot)
+        with w.loop(begin, end) as term:
+            moved = [w.at(s, (term, n)) for s, n in zip(starts, self.terms[0][1:], strict=True)]
+            with w.nest(self.terms[1:], moved) as (left, right, _):
+                self.term(left, right, rows, widths)
+        for slot, at, width in cells:
+            w.store(w.builder.load(slot), self.out, at, width)
+
+    def term(self, left: Any, right: Any, rows: int, widths: list[int]) -> None:
+        """Write one term: a row of vectors of right times a column of numbers of left."""
+        w, b = self.w, self.w.builder
+        vectors = [w.load(self.right, w.at(right, (c, w.lanes)), n) for c, n in enumerate(widths)]
+        slots = iter(self.slots)
+        for row in range(rows):
+            at = w.at(left, (row, self.rows[1]))
+            factor = None if self.columns[1] else w.splat(self.left, at)
+            for c, vector in enumerate(vectors):
+                other = factor or w.load(self.left, w.at(at, (c, w.lanes)), widths[c])
+                slot = next(slots)
+                total = w.call("llvm.fmuladd.*", w.vector, other, vector, b.load(slot))
+                b.store(total, slot)
+
+
+def _contraction(
+    columns: tuple[int, int],
+    rows: tuple[int, int, int, int],
+    terms: tuple[tuple[int | None, int, int, int], ...],
+    loops: tuple[tuple[int, int, int, int], ...] = (),
+    offsets: tuple[int, int, int] = (0, 0, 0),
+    add: bool = False,
+) -> Any:
+    """Return f(left, right, out): out[o] (+)= sum over the terms of left[l] * right[r].
+
+    A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
+    plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
+    in right, `terms` have none in out; the columns are contiguous in right and out, and have
+    stride 0 or 1 in left. With None for the first count of the terms it is f(left, right, out,
+    count). The arrays are C-contiguous, of one type, and out overlaps none of the others.
+    """
+    dimensions = columns, rows, terms, loops, offsets, add
+    if not _WRITTEN:
+        return _plain_contraction(*dimensions)
+    name = f"contraction {dimensions}"
+    write = _Product(*dimensions).write
+    if terms[0][0] is None:
+        return intrinsic(lambda typingctx, a, b, c, n: _outlined(name, write, a, b, c, n))
+    return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
+
+
+def _offsets(dimensions: Any, axis: int) -> Any:
+    """Return subscript * stride, summed, for all subscripts of the dimensions."""
+    total = np.zeros(1, np.int64)
+    for count, *strides in dimensions:
+        total = np.add.outer(total, np.arange(count) * strides[axis]).ravel()
+    return total
+
+
+def _plain_contraction(
+    columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool
+) -> Any:
+    """Return the function of `_contraction` as plain loops."""
+    width, lane = columns
+    splat = 1 - lane
+    outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(3)]
+    lefts, rights, outs = outer
+    inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
+    total, step_left, step_right, _ = terms[0]
+
+    @njit
+    def contraction(left: Any, right: Any, out: Any, count: int = total) -> None:
+        left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
+        for n in range(lefts.size):
+            result = out[outs[n] : outs[n] + width]
+            if not add:
+                result[:] = 0
+            for k in range(count):
+                for m in range(inner_left.size):
+                    at = lefts[n] + k * step_left + inner_left[m]
+                    start = rights[n] + k * step_right + inner_right[m]
+                    factor = left[at : at + splat + width * lane]
+                    result += factor * right[start : start + width]
+
+    return contraction
+
+
+# ------------------------------------------------------------------------------ blocks
+def _transposed(w: _Writer, rows: list[Any]) -> list[Any]:
+    """Return the columns of a square of as many vectors as a vector has lanes.
+
+    x86 shuffles cheaply inside the 16 bytes of a group and whole groups: first the rows of each
+    square inside the groups are interleaved until they are columns, then groups change places.
+    """
+    lanes = range(w.lanes)
+    group = 16 // w.bytes
+    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in lanes]
+    high = [n + group // 2 for n in low]
+    squares = [rows[n : n + group] for n in range(0, w.lanes, group)]
+    for _ in range(group.bit_length() - 1):
+        for n, square in enumerate(squares):
+            pairs = list(zip(square[: group // 2], square[group // 2 :], strict=True))
+            squares[n] = [w.shuffle(a, b, half) for a, b in pairs for half in (low, high)]
+    even = [n % group + n // group * 2 * group for n in lanes]
+    odd = [n + group for n in even]
+    for _ in range((w.lanes // group).bit_length() - 1):
+        pairs = list(zip(squares[::2], squares[1::2], strict=True))
+        squares = [
+            [w.shuffle(a, b, half) for a, b in zip(*pair, strict=True)]
+            for half in (even, odd)
+            for pair in pairs
+        ]
+    return [column for square in squares for column in square]
+
+
+def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Split into whole vectors and a rest: (start, stop, size)."""
+    whole = total // lanes * lanes
+    strips = [(0, whole, lanes), (whole, total, total - whole)]
+    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
+
+
+# ------------------------------------------------------------------------------ transpose
+def _transpose(rows: int, columns: int, count: int = 1) -> Any:
+    """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
+
+    The arrays are C-contiguous of any shape, of one type, and do not overlap.
+    """
+
+    def write(w: _Writer, source: Any, target: Any) -> None:
+        square = ((count, rows * columns),)
+        with w.nest(square, [w.index(0)]) as (base,):
+            for r0, r1, height in _strips(rows, w.lanes):
+                with w.loop(r0, r1, height) as r:
+                    for c0, c1, width in _strips(columns, w.lanes):
+                        with w.loop(c0, c1, width) as c:
+                            start = w.at(base, (r, columns), (c, 1))
+                            lines = [
+                                w.load(source, w.at(start, (n, columns)), width)
+                                if n < height
+                                else w.zero
+                                for n in range(w.lanes)
+                            ]
+                            start = w.at(base, (c, rows), (r, 1))
+                            for n, line in enumerate(_transposed(w, lines)[:width]):
+                                w.store(line, target, w.at(start, (n, rows)), height)
+
+    if _WRITTEN:
+        name = f"transpose {rows} {columns} {count}"
+        return intrinsic(lambda typingctx, a, b: _outlined(name, write, a, b))
+
+    @njit
+    def transpose(source: Any, target: Any) -> None:
+        source = source.reshape((count, rows, columns))
+        target.reshape((count, columns, rows))[:] = source.transpose((0, 2, 1))
+
+    return transpose
+
+
+# ------------------------------------------------------------------------------ gather
+def _gather(width: int, block: int) -> Any:
+    """Return f(data, order, first, count, batch): batch[i, s] = data[order[first + s], i].
+
+    Shapes: data (n, width), order (n,) of int64, batch (width, block), all C-contiguous; count is
+    1 to block, and lanes of batch from count on may repeat the last sample.
+    """
+
+    def write(w: _Writer, data: Any, order: Any, first: Any, count: Any, batch: Any) -> None:
+        b = w.builder
+        last = b.sub(count, w.index(1))
+        for s0, s1, lanes in _strips(block, w.lanes):
+            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<=", s, last)):
+                starts = []
+                for n in range(lanes):
+                    sample = b.add(s, w.index(n))
+                    valid = b.select(b.icmp_signed("<", sample, last), sample, last)
+                    line = b.load(b.gep(order, [b.add(first, valid)]))
+                    starts.append(b.mul(line, w.index(width)))
+                for f0, f1, size in _strips(width, w.lanes):
+                    with w.loop(f0, f1, size) as f:
+                        lines = [w.load(data, b.add(start, f), size) for start in starts]
+                        lines += [w.zero] * (w.lanes - lanes)
+                        start = w.at(s, (f, block))
+                        for n, line in enumerate(_transposed(w, lines)[:size]):
+                            w.store(line, batch, w.at(start, (n, block)), lanes)
+
+    if _WRITTEN:
+        name = f"gather {width} {block}"
+        return intrinsic(lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e))
+
+    @njit
+    def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
+        data = data.reshape((-1, width))
+        for s in range(count):
+            batch[:, s] = data[order[first + s]]
+
+    return gather
