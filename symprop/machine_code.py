@@ -23,6 +23,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+import symprop
 from symprop import cache
 
 __all__ = ["keep"]
@@ -45,19 +46,26 @@ def keep(module: ModuleType, source: str) -> None:
         return
     settings = [f"{name}={getattr(numba.config, name, None)}" for name in _SETTINGS]
     entry = cache.digest(source, *_constants(module), *_versions(), *settings)
-    for value in vars(module).values():
+    for name, value in vars(module).items():
         if isinstance(value, Dispatcher):
-            cast(Any, value)._cache = _KernelCache(value.py_func, entry)
+            cast(Any, value)._cache = _KernelCache(name, _bound(value.py_func), entry)
 
 
 def _versions() -> tuple[str, ...]:
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return (cache.package(), python, numba.__version__, llvmlite.__version__, np.__version__)
+    packages = (symprop, numba, llvmlite, np)
+    return (python, *(f"{package.__name__} {package.__version__}" for package in packages))
 
 
 def _constants(module: ModuleType) -> list[str]:
     names = sorted(name for name, value in vars(module).items() if _is_constant(value))
     return [f"{name}={vars(module)[name]!r}" for name in names]
+
+
+def _bound(function: FunctionType) -> str:
+    """Return the constants that a function made by another one keeps from it."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return repr([value for value in cells if _is_constant(value)])
 
 
 def _is_constant(value: Any) -> bool:
@@ -67,10 +75,14 @@ def _is_constant(value: Any) -> bool:
 
 
 class _KernelCache(_Cache):
-    """What a dispatcher asks for compiled code before it compiles, and gives it to afterwards."""
+    """What a dispatcher asks for compiled code before it compiles, and gives it to afterwards.
 
-    def __init__(self, function: FunctionType, entry: str) -> None:
-        self._function = function
+    `name` is the module's name for it: functions that one function makes share their own.
+    """
+
+    def __init__(self, name: str, bound: str, entry: str) -> None:
+        self._name = name
+        self._bound = bound
         self._entry = entry
         self._enabled = True
 
@@ -89,7 +101,7 @@ class _KernelCache(_Cache):
         if not self._enabled:
             return None
         key = _key(sig, target_context.codegen())
-        content = cache.read(self._entry, self._name(key))
+        content = cache.read(self._entry, self._file(key))
         if content is None:
             return None
         with suppress(Exception):  # whatever is wrong with it, it can be compiled again
@@ -105,7 +117,7 @@ class _KernelCache(_Cache):
             return
         with suppress(Exception):  # such as a type that cannot be pickled: not worth a failure
             key = _key(sig, data.codegen)
-            cache.write(self._entry, self._name(key), dumps((key, dumps(data._reduce()))))
+            cache.write(self._entry, self._file(key), dumps((key, dumps(data._reduce()))))
 
     def enable(self) -> None:
         """Take code from the cache, the initial state."""
@@ -119,12 +131,9 @@ class _KernelCache(_Cache):
         """Take no code from the cache any more; what is compiled from now on replaces it."""
         self._enabled = False
 
-    def _name(self, key: tuple[Any, ...]) -> str:
-        """Return the file for a key; a file tells its key, so names need not be unique."""
-        name = self._function.__name__
-        prefix = name if name.isidentifier() else "function"
-        line = str(self._function.__code__.co_firstlineno)
-        return f"{prefix}-{cache.digest(line, *map(str, key))[:16]}.code"
+    def _file(self, key: tuple[Any, ...]) -> str:
+        """Return the file for a key; a file tells its key, so that its name may be any other's."""
+        return f"{self._name}-{cache.digest(self._bound, *map(str, key))[:16]}.code"
 
 
 def _key(signature: Any, codegen: Any) -> tuple[Any, ...]:

@@ -149,7 +149,43 @@ def test_a_constant_chosen_at_import_is_part_of_the_key(monkeypatch) -> None:
     assert hits(module) == 0
 
 
-@pytest.mark.parametrize("name", ["numba", "llvmlite", "np"])
+def test_functions_made_by_one_function_are_told_apart() -> None:
+    """They have one name, one line and one signature; by the module's names they differ."""
+    text = """
+import os
+from numba import njit
+
+def times(factor):
+    @njit
+    def kernel(z):
+        return factor * z
+    return kernel
+
+doubled, tripled = times(2), times(3)
+chosen = times(int(os.environ.get("SYMPROP_TEST_WIDTH", "4")))
+"""
+    for count in (0, 1):
+        module = again(text)
+        assert [f(2) for f in (module.doubled, module.tripled, module.chosen)] == [4, 6, 8]
+        assert sum(module.tripled.stats.cache_hits.values()) == count
+
+
+def test_a_constant_chosen_at_import_in_a_made_function_is_part_of_the_key(monkeypatch) -> None:
+    text = """
+import os
+from numba import njit
+
+def times(factor):
+    return njit(lambda z: factor * z)
+
+chosen = times(int(os.environ.get("SYMPROP_TEST_WIDTH", "4")))
+"""
+    assert again(text).chosen(2) == 8
+    monkeypatch.setenv("SYMPROP_TEST_WIDTH", "5")
+    assert again(text).chosen(2) == 10
+
+
+@pytest.mark.parametrize("name", ["symprop", "numba", "llvmlite", "np"])
 def test_versions_are_part_of_the_key(name: str, monkeypatch) -> None:
     from symprop import machine_code
 
