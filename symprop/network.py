@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import sympy
 from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Piecewise, Sum, Symbol
+from sympy.core.parameters import distribute
 
 from symprop import functions
 from symprop.equation import Equation, name_of
@@ -61,7 +62,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _MODULE_NAMES = (
     "Parameters Outputs State DivergenceError initialize forward loss backward train start resume "
     "parameters state inputs targets epochs batch_size seed shuffle callback count index "
-    "math np njit numba overload real"
+    "math np njit numba overload real maximum minimum"
 )
 _LANGUAGE_NAMES = "sum mean pi where"
 RESERVED = frozenset(
@@ -350,7 +351,8 @@ class Network:
         self.check()
         parts = [self.name]
         parts += [f"{v.name}{v.shape}" for v in (*self.inputs, *self.targets, *self.parameters)]
-        parts += [f"{equation} {[*map(size, equation.indices)]}" for equation in self.equations]
+        with distribute(True):  # whatever the caller has SymPy do, the formulas print alike
+            parts += [f"{equation} {[*map(size, equation.indices)]}" for equation in self.equations]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def _variable(self, name: str, indices: Iterable[Idx], kind: str) -> Variable:

@@ -6,56 +6,76 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --expand-->       stable reductions written out
                --share-->        every value computed once
                --batch-->        steps, with the sample as an index
-               --contract-->     large matrix products as steps of their own
+               --contract-->     large products as steps of their own
+               --accumulate-->   reductions as steps (in lanes only)
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
                --statements-->   assignments, loops and branches
 
-The result, `Program`, is frozen and prints as pseudo-code.
+What is chosen on the way (layout, block size, form of the products) is a `Strategy`, by the cost
+model of `strategy`. The result, `Program`, is frozen and prints as pseudo-code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from sympy.core.parameters import distribute
 
 from symprop.indices import index_name, size
+from symprop.lower.accumulate import accumulate
 from symprop.lower.batch import batch
 from symprop.lower.contraction import contract
 from symprop.lower.expand import expand
 from symprop.lower.initial import initial_value
-from symprop.lower.program import Kernel, Program, Step
+from symprop.lower.program import Compute, Kernel, Lane, Program, Step
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.storage import block_size, localise, place
+from symprop.lower.storage import localise, place
+from symprop.lower.strategy import Layout, Products, Strategy, choose
 from symprop.lower.values import Values
 from symprop.lower.vocabulary import Derived, Vocabulary, vocabulary
 from symprop.network import Equation, Network, Variable
 
-__all__ = ["Kernel", "Program", "lower"]
-
-_ITEMSIZES = {"float64": 8, "float32": 4}
+__all__ = ["Kernel", "Program", "Strategy", "lower"]
 
 
-def lower(derivation: Derived, dtype: str = "float64") -> Program:
+def lower(
+    derivation: Derived,
+    dtype: str = "float64",
+    *,
+    layout: Layout = "model",
+    products: Products = "model",
+) -> Program:
     """Return the kernels of `derivation` for numbers of type `dtype`.
 
-    Raises `LoweringError` where an equation has no form that a kernel can compute.
+    `layout` and `products` other than "model" overrule the cost model, for comparisons. Raises
+    `LoweringError` where an equation has no form that a kernel can compute.
     """
     network = derivation.network
     words = vocabulary(derivation)
+    weights = sum(prod(parameter.shape) for parameter in network.parameters)
+    strategy = choose(
+        network.training.batch_size, _width(derivation), weights, dtype, layout, products
+    )
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
-        plans = tuple(_planned(request, derivation, words) for request in _requests(words, network))
-        block = _block(network, plans, _ITEMSIZES[dtype])
-        forward, loss, gradient = (_kernel(plan, words, network, block) for plan in plans)
+        forward, loss, gradient = (
+            _kernel(request, derivation, words, strategy) for request in _requests(words, network)
+        )
     initial = tuple(initial_value(p, derivation.forward) for p in network.parameters)
     return Program(
-        forward, loss, gradient, block, words.identifiers, words.taken, words.loss_sum, initial
+        forward, loss, gradient, strategy, words.identifiers, words.taken, words.loss_sum, initial
     )
+
+
+def _width(derivation: Derived) -> int:
+    """Return how many values one sample has: data, values and their adjoints."""
+    network = derivation.network
+    given = sum(prod(v.shape) for v in (*network.inputs, *network.targets))
+    return given + 2 * sum(prod(map(size, e.indices)) for e in derivation.forward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +86,6 @@ class _Request:
     data: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     wanted: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A kernel but for its block size; `kept` are the axes of the values that need memory."""
-
-    request: _Request
-    nests: tuple[Nest | Step, ...]
-    kept: Mapping[str, tuple[int | None, ...]]
 
 
 def _requests(words: Vocabulary, network: Network) -> tuple[_Request, ...]:
@@ -88,17 +99,53 @@ def _requests(words: Vocabulary, network: Network) -> tuple[_Request, ...]:
     )
 
 
-def _planned(request: _Request, derivation: Derived, words: Vocabulary) -> _Plan:
+def _kernel(
+    request: _Request, derivation: Derived, words: Vocabulary, strategy: Strategy
+) -> Kernel:
     """Run the passes on the equations that a kernel needs."""
     needed = live((*derivation.forward, *derivation.backward), request.wanted)
     equations = live(_shared(needed, words), request.wanted)
+    outside = {variable.name for variable in request.outputs}
+    block = strategy.forward if request.name == "forward" else strategy.block
+    strategy = replace(strategy, block=block)
+    lanes = block if strategy.lanes else 0
+    batched = batch(equations, words, outside, lanes)
+    shapes = _shapes(equations, batched, words, lanes)
+    taken = {*words.taken, *shapes}
+    steps, shapes = contract(batched, shapes, taken, strategy)
+    if lanes:
+        steps, shapes = accumulate(steps, shapes, taken, lanes)
+    outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
+    nests, kept = localise(schedule(steps), shapes, outside)
+    return _written(request, nests, kept, words, derivation.network, block)
+
+
+def _written(
+    request: _Request,
+    nests: tuple[Nest | Step, ...],
+    kept: Mapping[str, tuple[int | None, ...]],
+    words: Vocabulary,
+    network: Network,
+    block: int,
+) -> Kernel:
+    """Return a kernel as statements, its values in their places."""
+    workspace, total = place(kept, block)
+    taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
+    taken -= {words.sample, *map(index_name, network.indices)}
+    body = statements(nests, taken, words.sample)
+    return Kernel(request.name, block, request.data, request.outputs, workspace, total, body)
+
+
+def _shapes(
+    equations: Iterable[Equation], steps: Iterable[Compute], words: Vocabulary, lanes: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of numbers, with the samples where they are an axis."""
     shapes = {equation.name: _shape(equation) for equation in equations}
     shapes |= {name: tuple(map(size, found)) for name, found in words.indices.items()}
-    floats = {name: shape for name, shape in shapes.items() if name not in words.integers}
-    outside = {variable.name for variable in request.outputs}
-    steps, shapes = contract(batch(equations, words, outside), floats, {*words.taken, *shapes})
-    outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
-    return _Plan(request, *localise(schedule(steps), shapes, outside))
+    shapes = {name: shape for name, shape in shapes.items() if name not in words.integers}
+    accesses = (access for step in steps for access in step.accesses)
+    sampled = {a.name for a in accesses if a.subscripts and isinstance(a.subscripts[-1], Lane)}
+    return {n: (*shape, lanes) if n in sampled else shape for n, shape in shapes.items()}
 
 
 def _shared(equations: tuple[Equation, ...], words: Vocabulary) -> tuple[Equation, ...]:
@@ -111,22 +158,3 @@ def _shared(equations: tuple[Equation, ...], words: Vocabulary) -> tuple[Equatio
 
 def _shape(equation: Equation) -> tuple[int, ...]:
     return tuple(map(size, equation.indices)) if not equation.accumulate else ()
-
-
-def _block(network: Network, plans: Iterable[_Plan], itemsize: int) -> int:
-    """Return the block size at which the arrays of the largest kernel stay in the cache."""
-    given = [prod(v.shape) for v in (*network.inputs, *network.targets)]
-    widths = (
-        [prod(length for length in kept if length) for kept in plan.kept.values() if None in kept]
-        for plan in plans
-    )
-    return block_size([*given, *max(widths, key=sum)], itemsize)
-
-
-def _kernel(plan: _Plan, words: Vocabulary, network: Network, block: int) -> Kernel:
-    workspace, total = place(plan.kept, block)
-    taken = {words.identifiers.get(name, name) for name in (*words.taken, *plan.kept)}
-    taken -= {words.sample, *map(index_name, network.indices)}
-    body = statements(plan.nests, taken, words.sample)
-    request = plan.request
-    return Kernel(request.name, request.data, request.outputs, workspace, total, body)

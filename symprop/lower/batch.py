@@ -1,7 +1,9 @@
 """Pass 3: from one sample to a batch.
 
-What differs from sample to sample gets the sample as its first subscript. The
-adjoint of what does not (a parameter, or a value computed from parameters only)
+What differs from sample to sample gets the sample as its first subscript ("rows"), or as its
+last ("lanes"). In lanes the sample is an axis like any other, as long as the block: a line
+that computes a value for each sample does so for a whole block, while a sum over the samples
+stops at those that there are. The adjoint of what does not (a parameter, or a value computed from parameters only)
 is the sum over the samples of the batch. The reverse mode is linear, so such
 sums pass through the equations between them: a term that reads one is not summed
 again, and a term that depends on no sample counts once for each sample.
@@ -28,7 +30,7 @@ from symprop.indices import (
     substitute,
     summation,
 )
-from symprop.lower.program import SAMPLES, Compute, element, name_of
+from symprop.lower.program import SAMPLES, Compute, Lane, element, name_of
 from symprop.lower.values import scopes
 from symprop.lower.vocabulary import Vocabulary
 from symprop.network import Equation
@@ -41,9 +43,9 @@ class _MixedError(Exception):
 
 
 def batch(
-    equations: Iterable[Equation], words: Vocabulary, outputs: Iterable[str] = ()
+    equations: Iterable[Equation], words: Vocabulary, outputs: Iterable[str] = (), block: int = 0
 ) -> tuple[Compute, ...]:
-    """Return the steps that compute `equations` for a batch.
+    """Return the steps that compute `equations` for a batch, in lanes of `block` samples or in rows.
 
     Where the loss is among them, the last step adds up the losses of the samples. The
     `outputs` have a row for each sample even where all rows are equal. Raises
@@ -51,10 +53,10 @@ def batch(
     """
     equations, outputs = tuple(equations), frozenset(outputs)
     try:  # also the adjoints of values that are computed from parameters are sums
-        found = _Batch(equations, words, frozenset(words.adjoints.values()), outputs)
+        found = _Batch(equations, words, frozenset(words.adjoints.values()), outputs, block)
     except _MixedError:
         try:
-            found = _Batch(equations, words, frozenset(words.parameters), outputs)
+            found = _Batch(equations, words, frozenset(words.parameters), outputs, block)
         except _MixedError as error:
             raise LoweringError(
                 f"{error}: it mixes values of one sample with sums over all samples; give "
@@ -72,10 +74,12 @@ class _Batch:
         words: Vocabulary,
         owners: frozenset[str],
         outputs: frozenset[str],
+        block: int,
     ) -> None:
         self.words = words
         self.owners = owners
         self.outputs = outputs
+        self.block = block
         self.sampled = set(words.data)
         self.summed: set[str] = set()
         self.started: set[str] = set()
@@ -90,7 +94,7 @@ class _Batch:
         if loss not in self.sampled:
             self.done.append(Compute(total, SAMPLES * element(loss), ()))
             return
-        sample = _sample()
+        sample = self._sample(summed=True)
         self.done.append(Compute(total, sympy.S.Zero, ()))
         self.done.append(Compute(total, element(loss, (sample,)), (sample,), True))
 
@@ -172,7 +176,7 @@ class _Batch:
         quiet: bool = False,
     ) -> None:
         """Append a step: `inside` the loop over the samples; `target` has a value for each."""
-        sample = _sample()
+        sample = self._sample(summed=not target)
         subscripts = equation.indices
         loops = dict.fromkeys(i for part in subscripts for i in free_indices(part))
         loops |= dict.fromkeys(free_indices(value))
@@ -180,16 +184,27 @@ class _Batch:
         own = [self._sampled_reads(substitute(part, renamed), sample) for part in subscripts]
         self.done.append(
             Compute(
-                element(equation.name, (*((sample,) if target else ()), *own)),
+                element(equation.name, self._with_sample(own, sample) if target else tuple(own)),
                 self._sampled_reads(substitute(freshen(value), renamed), sample),
-                (*((sample,) if inside else ()), *renamed.values()),
+                self._with_sample(renamed.values(), sample) if inside else tuple(renamed.values()),
                 add,
                 "" if quiet else text(equation),
             )
         )
 
+    def _sample(self, *, summed: bool) -> Idx:
+        """Return a new index over the samples: those that are there, or all that have room."""
+        label = Dummy("s", integer=True)
+        if not self.block:
+            return Idx(label, SAMPLES)
+        return Lane(label, SAMPLES if summed else self.block)
+
+    def _with_sample(self, subscripts: Iterable[Expr], sample: Idx) -> tuple[Expr, ...]:
+        """Return subscripts, or loops, with the sample where this layout has it."""
+        return (*subscripts, sample) if self.block else (sample, *subscripts)
+
     def _sampled_reads(self, node: Basic, sample: Idx) -> Basic:
-        """Return `node` with the sample as the first subscript of what has a value for each."""
+        """Return `node` with the sample as a subscript of what has a value for each."""
         if isinstance(node, Idx) or not (node.args or isinstance(node, Symbol)):
             return node
         if isinstance(node, Symbol | Indexed):
@@ -198,7 +213,7 @@ class _Batch:
             if node == SAMPLES:
                 return node
             name = name_of(node)
-            return element(name, (sample, *inner) if name in self.sampled else inner)
+            return element(name, self._with_sample(inner, sample) if name in self.sampled else inner)
         bound = bound_indices(node)
         if bound:
             body, *outside = (self._sampled_reads(part, sample) for part in scopes(node))
@@ -231,7 +246,3 @@ def _added(parts: Iterable[_Parts]) -> _Parts:
 
 def _names(expression: Basic) -> set[str]:
     return {name_of(leaf) for leaf in accesses(expression)}
-
-
-def _sample() -> Idx:
-    return Idx(Dummy("s", integer=True), SAMPLES)

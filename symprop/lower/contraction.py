@@ -1,6 +1,6 @@
-"""Pass 4: sums of products of two tensors that are matrix products.
+"""Pass 4: sums of products of two tensors, as whole products.
 
-A sum over products ``A[...]*B[...]`` with plain distinct subscripts is a matrix product
+In rows, a sum over products ``A[...]*B[...]`` with plain distinct subscripts is a matrix product
 when its indices fall into groups that lie together in each tensor:
 
     M   in A and the result,      N   in B and the result,
@@ -11,9 +11,15 @@ so that A is (L, M, K) or (L, K, M), B is (L, K, N) or (L, N, K), and the result
 matrix without copying, and a transposed operand is BLAS's business. The sample is
 an index like any other: a dense layer has it in M, a weight's gradient in K.
 
-Cost rule: a call costs a few hundred nanoseconds whatever it computes, a plain
-loop about one nanosecond for each multiply-add. So a product is worth its call
-from `MINIMUM` multiply-adds on, counted for a batch of `NOMINAL_BATCH` samples.
+In lanes, products are made of register tiles (`tiles`), which may read affine subscripts and
+run along the samples; where a product sums over the samples, one operand is copied with its
+axes exchanged first.
+
+Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
+loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
+worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples. A tile
+also needs rows, values that are read once and used for several sums: without, it reads as much
+as a loop does.
 """
 
 from __future__ import annotations
@@ -38,13 +44,18 @@ from symprop.indices import (
 from symprop.lower.program import (
     SAMPLES,
     Compute,
+    Contract,
+    Lane,
     Matrix,
     Multiply,
     Step,
     element,
     extent,
+    is_sample,
     name_of,
 )
+from symprop.lower.strategy import Strategy
+from symprop.lower.tiles import contracted, transposable, transposed, transposed_axes
 
 __all__ = ["MINIMUM", "NOMINAL_BATCH", "contract", "matched"]
 
@@ -58,15 +69,18 @@ Group = tuple[Idx, ...]
 
 
 def contract(
-    steps: Iterable[Compute], shapes: Mapping[str, tuple[int, ...]], taken: set[str]
+    steps: Iterable[Compute],
+    shapes: Mapping[str, tuple[int, ...]],
+    taken: set[str],
+    strategy: Strategy,
 ) -> tuple[tuple[Step, ...], dict[str, tuple[int, ...]]]:
-    """Return `steps` with large matrix products as steps of their own.
+    """Return `steps` with large products as steps of their own.
 
-    `shapes` gives the shape of every tensor of floating-point numbers, without the
+    `shapes` gives the shape of every tensor of floating-point numbers, in rows without the
     sample axis; it is returned with the tensors that were added, whose names are
     added to `taken`.
     """
-    pass_ = _Contraction(dict(shapes), taken)
+    pass_ = _Contraction(dict(shapes), taken, strategy)
     for step in steps:
         pass_.add(step)
     return tuple(pass_.done), pass_.shapes
@@ -76,7 +90,9 @@ def contract(
 class _Contraction:
     shapes: dict[str, tuple[int, ...]]
     taken: set[str]
+    strategy: Strategy
     done: list[Step] = field(default_factory=list)
+    copies: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
 
     def add(self, step: Compute) -> None:
         """Append `step`, preceded by the products that are in it."""
@@ -126,11 +142,10 @@ class _Contraction:
         own = _own(step)
         renamed = {index: fresh(index) for index in own}
         temporary = self._temporary(f"product_{name}", own)
-        matrix = product[-1]
-        matrix = replace(matrix, target=replace(matrix.target, name=temporary))
+        moved = _into(product[-1], temporary)
         value = number * element(temporary, tuple(renamed.values()))
         target = element(name, tuple(renamed.values()))
-        self.done += [*product[:-1], replace(matrix, comment=step.comment)]
+        self.done += [*product[:-1], replace(moved, comment=step.comment)]
         self.done.append(Compute(target, value, tuple(renamed.values()), True))
 
     def _inside(self, value: Expr, step: Compute) -> Expr:
@@ -139,14 +154,15 @@ class _Contraction:
             return value
         if isinstance(value, Sum):
             free = tuple(index for index in step.loops if index in free_indices(value))
-            name = f"product_{name_of(step.target)}"
-            product = self._product(element(name, free), value) if free else None
-            if product is None:
+            if not free:
                 return value
-            temporary = self._temporary(name, free)
-            matrix = replace(product[-1], target=replace(product[-1].target, name=temporary))
-            self.done += [*product[:-1], replace(matrix, comment=step.comment)]
-            return element(temporary, free)
+            name = self._temporary(f"product_{name_of(step.target)}", free)
+            product = self._product(element(name, free), value)
+            if product is None:
+                self._forget(name)
+                return value
+            self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
+            return element(name, free)
         if bound_indices(value):
             return value
         return rebuild(value, (self._inside(part, step) for part in value.args))
@@ -154,19 +170,75 @@ class _Contraction:
     def _temporary(self, hint: str, indices: Group) -> str:
         name = next(n for n in numbered(hint.replace("/", "_")) if n not in self.taken)
         self.taken.add(name)
-        self.shapes[name] = _shape(indices)
+        lengths = (extent(index) for index in indices)
+        block = self.strategy.block if self.strategy.lanes else None
+        self.shapes[name] = tuple(n for length in lengths if (n := length or block) is not None)
         return name
 
+    def _forget(self, name: str) -> None:
+        self.taken.remove(name)
+        del self.shapes[name]
+
     def _product(self, target: Expr, total: Expr) -> list[Step] | None:
-        """Return the steps of a product, the `Multiply` last; None where it is none or small."""
+        """Return the steps of a product, the product itself last; None where it is none or small."""
         if not isinstance(total, Sum) or not isinstance(target, Indexed):
             return None
         summed = frozenset(bound_indices(total))
         factors = Mul.make_args(total.function)
-        if len(factors) == 2 and all(map(self._plain, factors)):
-            found = matched(target, factors[0], factors[1], summed)
-            return [found] if found is not None and _large(found) else None
+        if len(factors) == 2 and all(map(self._readable, factors)):
+            return self._pair(target, factors[0], factors[1], summed)
         return self._grouped(target, factors, summed) if len(factors) > 2 else None
+
+    def _pair(
+        self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]
+    ) -> list[Step] | None:
+        """Return the steps of a product of two tensors, in the form that the strategy allows."""
+        forced = self.strategy.products
+        if forced == "loops":
+            return None
+        if not self.strategy.lanes:
+            found = matched(target, first, second, summed)
+            return [found] if found is not None and (forced == "blas" or _large(found)) else None
+        return self._tiles(target, first, second, summed)
+
+    def _tiles(
+        self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]
+    ) -> list[Step] | None:
+        indices = {*target.indices, *free_indices(first), *free_indices(second)}
+        work = prod(extent(index) or self.strategy.block for index in indices)
+        forced = self.strategy.products == "tiles"
+        if work < MINIMUM and not forced:
+            return None
+        order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
+        before: list[Step] = []
+        found = contracted(target, first, second, order, self.shapes)
+        if found is None:
+            found = self._with_copy(target, first, second, order, before)
+        if found is None or (found.tiling.rows.count == 1 and not forced):
+            return None
+        for step in before:
+            self.copies[_plan(step.source, step.target)] = name_of(step.target)
+        reason = f"{work} multiply-adds >= {MINIMUM}, {found.tiling.rows.count} rows"
+        return [*before, replace(found, reason="forced" if forced else reason)]
+
+    def _with_copy(
+        self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Step]
+    ) -> Contract | None:
+        """Return the product that reads one operand from a transposed copy; `before` makes it."""
+        for left, right in ((first, second), (second, first)):
+            group = transposable(target, right, self.shapes)
+            if group is None or not set(group).isdisjoint(free_indices(left)):
+                continue
+            axes = transposed_axes(right, group)
+            known = self.copies.get(_plan(right, element("", axes)))
+            name = known or self._temporary(f"{name_of(right)}_T", axes)
+            found = contracted(target, left, element(name, axes), order, self.shapes)
+            if found is not None:
+                before += [] if known else [transposed(right, group, name, self.shapes)]
+                return found
+            if not known:
+                self._forget(name)
+        return None
 
     def _grouped(
         self, target: Indexed, factors: tuple[Expr, ...], summed: frozenset[Idx]
@@ -174,35 +246,40 @@ class _Contraction:
         """Compute all factors but one as a tensor first, where the rest is a product then."""
         for factor in factors:
             others = Mul(*(other for other in factors if other is not factor))
-            if not self._plain(factor) or others.has(Sum, Piecewise) or not accesses(others):
+            if not self._readable(factor) or others.has(Sum, Piecewise) or not accesses(others):
                 continue
             free = set(free_indices(others))
             order = [index for index in target.indices if index in free]
             order += [index for index in _subscripts(others) if index in free - set(order)]
-            composite = element("", tuple(order)) if order else others
-            if set(order) != free or not isinstance(composite, Indexed):
+            order.sort(key=lambda index: isinstance(index, Lane))
+            if set(order) != free or not order:
                 continue
-            found = matched(target, factor, composite, summed)
-            if found is not None and _large(found):
-                return self._composite(found, others, tuple(order), name_of(target))
+            name = self._temporary(f"factor_{name_of(target)}", tuple(order))
+            found = self._pair(target, factor, element(name, tuple(order)), summed)
+            if found is not None:
+                return [self._composite(name, others, tuple(order)), *found]
+            self._forget(name)
         return None
 
-    def _composite(self, found: Multiply, others: Expr, order: Group, hint: str) -> list[Step]:
-        renamed = {index: _renewed(index) for index in order}
-        name = self._temporary(f"factor_{hint}", order)
+    def _composite(self, name: str, others: Expr, order: Group) -> Compute:
+        renamed = {index: self._renewed(index) for index in order}
         loops = tuple(renamed.values())
-        step = Compute(element(name, loops), substitute(others, renamed), loops)
-        sides = {
-            side: replace(getattr(found, side), name=name)
-            for side in ("left", "right")
-            if not getattr(found, side).name
-        }
-        return [step, replace(found, **sides)]
+        return Compute(element(name, loops), substitute(others, renamed), loops)
 
-    def _plain(self, factor: Expr) -> bool:
-        """Tell whether a factor reads all of a tensor of numbers by plain indices."""
+    def _renewed(self, index: Idx) -> Idx:
+        """Return a new index; what one sample has is computed for the whole block."""
+        if not is_sample(index):
+            return fresh(index)
+        label = sympy.Dummy("s", integer=True)
+        block = self.strategy.block
+        return Lane(label, block) if self.strategy.lanes else Idx(label, SAMPLES)
+
+    def _readable(self, factor: Expr) -> bool:
+        """Tell whether a factor is an element of a tensor of numbers; in rows, by plain indices."""
         if not isinstance(factor, Indexed) or name_of(factor) not in self.shapes:
             return False
+        if self.strategy.lanes:
+            return True
         if not all(isinstance(subscript, Idx) for subscript in factor.indices):
             return False
         return _shape(factor.indices) == self.shapes[name_of(factor)]
@@ -271,8 +348,26 @@ def _subscripts(expression: Expr) -> tuple[Idx, ...]:
     return tuple(dict.fromkeys(i for leaf in reads for i in leaf.indices if isinstance(i, Idx)))
 
 
-def _renewed(index: Idx) -> Idx:
-    return Idx(sympy.Dummy("s", integer=True), SAMPLES) if extent(index) is None else fresh(index)
+def _into(product: Step, name: str) -> Step:
+    """Return a product whose result is called `name`."""
+    if isinstance(product, Contract):
+        return replace(product, target=element(name, tuple(product.target.indices)))
+    if isinstance(product, Multiply):
+        return replace(product, target=replace(product.target, name=name))
+    raise TypeError(f"{type(product).__name__}: not a product")
+
+
+def _plan(source: Indexed, copy: Indexed) -> tuple[str, tuple[int, ...]]:
+    """Return what tells a transposed copy from others: the tensor, and where each axis goes."""
+    return name_of(source), tuple(source.indices.index(index) for index in copy.indices)
+
+
+def _places(index: Idx, factors: tuple[Expr, ...]) -> tuple[int, ...]:
+    """Return where each factor first has an index, so that sums run through memory in order."""
+    return tuple(
+        next((n for n, part in enumerate(factor.indices) if index in free_indices(part)), 99)
+        for factor in factors
+    )
 
 
 def _writes(step: Step, name: str) -> bool:

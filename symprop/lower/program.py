@@ -1,11 +1,11 @@
 """What lowering produces: kernels as loops over statements, frozen and printable.
 
-Two layers share this file. `Compute` and `Multiply` are *steps*: whole loop nests
-that the passes reorder, fuse and move. `Assign`, `Product`, `Fill`, `Note`,
-`Loop` and `Branch` are *statements*, what a kernel's text is printed from. All expressions are
-SymPy's; tensors carry the sample as their first subscript where each sample has
-its own value. Names are those of the formulas (``dL/dz``); `Program.identifiers`
-gives the Python names.
+Two layers share this file. `Compute`, `Multiply`, `Contract` and `Transpose` are *steps*: whole
+loop nests that the passes reorder, fuse and move. `Assign`, `Product`, `Fill`, `Note`,
+`Loop` and `Branch` are *statements*, what a kernel's text is printed from; a `Contract` and a
+`Transpose` are statements as they are. All expressions are SymPy's. Where each sample has its own
+value, tensors carry the sample as their first subscript ("rows") or as their last ("lanes").
+Names are those of the formulas (``dL/dz``); `Program.identifiers` gives the Python names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Symbol
 
 from symprop.equation import name_of
 from symprop.indices import accesses, index_name, size
+from symprop.lower.strategy import Strategy
 from symprop.network import Value, Variable
 
 __all__ = [
@@ -24,11 +25,14 @@ __all__ = [
     "SAMPLES",
     "Access",
     "Assign",
+    "Axis",
     "Branch",
     "Compute",
+    "Contract",
     "Fill",
     "Initial",
     "Kernel",
+    "Lane",
     "Loop",
     "Matrix",
     "Multiply",
@@ -38,8 +42,11 @@ __all__ = [
     "Statement",
     "Step",
     "Storage",
+    "Tiling",
+    "Transpose",
     "element",
     "extent",
+    "is_sample",
     "name_of",
 ]
 
@@ -48,6 +55,15 @@ SAMPLES = Symbol("number of samples", integer=True, positive=True)
 
 ALL = Symbol(":")
 """Stands in an access for a whole axis, which a matrix product reads at once."""
+
+
+class Lane(Idx):
+    """An index over the samples of a block, the last axis of a tensor in lanes."""
+
+
+def is_sample(index: Basic) -> bool:
+    """Tell whether an index runs over samples."""
+    return isinstance(index, Lane) or (isinstance(index, Idx) and extent(index) is None)
 
 
 def extent(index: Idx) -> int | None:
@@ -153,7 +169,105 @@ class Multiply:
         return f"for {_names(self.loops)}: {self.target} = {self.left} @ {self.right}"
 
 
-Step = Compute | Multiply
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One dimension of a contraction: how often, and by how many elements each operand moves.
+
+    A `count` of None is the number of samples that the kernel is given.
+    """
+
+    count: int | None
+    left: int
+    right: int
+    out: int
+
+    def __str__(self) -> str:
+        """Return the dimension as ``64 (left 32, right 1, out 0)``."""
+        count = "samples" if self.count is None else self.count
+        return f"{count} (left {self.left}, right {self.right}, out {self.out})"
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """A contraction as offsets into flat memory, for register tiles.
+
+    For all values of `loops`, `rows` and `columns` the sum over `terms` of a product of two
+    elements. Along the columns `right` and `out` are contiguous; `left` stands
+    still (stride 0, its element is spread over a vector) or moves with them (1).
+    """
+
+    columns: tuple[int, int]
+    rows: Axis
+    terms: tuple[Axis, ...]
+    loops: tuple[Axis, ...]
+    offsets: tuple[int, int, int]
+
+    @property
+    def runtime(self) -> bool:
+        """Whether the first term counts the samples."""
+        return self.terms[0].count is None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """``target = sum of left*right`` over the indices that `target` does not have.
+
+    Subscripts are affine in the indices; `reason` says why register tiles were chosen.
+    """
+
+    target: Indexed
+    left: Indexed
+    right: Indexed
+    tiling: Tiling
+    reason: str = ""
+    comment: str = ""
+
+    @property
+    def loops(self) -> tuple[Idx, ...]:
+        """No loops that others could share: a contraction is done whole."""
+        return ()
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """Every read and write, the write last."""
+        return (_whole(self.left, False), _whole(self.right, False), _whole(self.target, True))
+
+    def __str__(self) -> str:
+        """Return the step in one line."""
+        return f"{self.target} = contract {self.left}, {self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """``target[b, c, r] = source[b, r, c]`` for tensors seen as (batch, rows, columns)."""
+
+    target: Indexed
+    source: Indexed
+    batch: int
+    rows: int
+    columns: int
+    comment: str = ""
+
+    @property
+    def loops(self) -> tuple[Idx, ...]:
+        """No loops that others could share."""
+        return ()
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """The read and the write."""
+        return (_whole(self.source, False), _whole(self.target, True))
+
+    def __str__(self) -> str:
+        """Return the step in one line."""
+        return f"{self.target} = transpose {self.source}"
+
+
+def _whole(leaf: Indexed, writes: bool) -> Access:
+    return Access(name_of(leaf), tuple(ALL for _ in leaf.indices), writes)
+
+
+Step = Compute | Multiply | Contract | Transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +318,7 @@ class Branch:
     cases: tuple[tuple[Basic, tuple[Statement, ...]], ...]
 
 
-Statement = Assign | Product | Fill | Note | Loop | Branch
+Statement = Assign | Product | Contract | Transpose | Fill | Note | Loop | Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +333,14 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One compiled function: it works on a block of at most `Program.block` samples.
+    """One compiled function: it works on a block of at most `block` samples.
 
     `data` are the inputs (and targets) that it reads, `outputs` the arrays that it
     fills. `workspace` lies in one flat array of `size` numbers.
     """
 
     name: str
+    block: int
     data: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     workspace: tuple[Storage, ...]
@@ -266,7 +381,7 @@ class Program:
     forward: Kernel
     loss: Kernel
     gradient: Kernel
-    block: int
+    strategy: Strategy
     identifiers: Mapping[str, str]
     taken: frozenset[str]
     loss_sum: str
@@ -297,6 +412,8 @@ def _listing(statements: tuple[Statement, ...], depth: int) -> Iterator[str]:
                 yield f"{margin}{target} {'+=' if accumulate else '='} {value}"
             case Product(target, left, right):
                 yield f"{margin}{target} = {left} @ {right}"
+            case Contract() | Transpose():
+                yield f"{margin}{statement}"
             case Note(text):
                 yield f"{margin}# {text}"
             case Fill(name, subscripts):

@@ -16,7 +16,7 @@ from functools import lru_cache
 from sympy import Basic, Idx
 
 from symprop.indices import substitute
-from symprop.lower.program import Access, Compute, Matrix, Multiply, Step, extent
+from symprop.lower.program import Access, Compute, Matrix, Multiply, Step, extent, is_sample
 
 __all__ = ["Nest", "schedule"]
 
@@ -62,8 +62,10 @@ def _loop(group: list[Step], depth: int) -> tuple[Nest | Step, ...]:
 
 
 def _rank(step: Step, depth: int) -> int:
-    """Put what is outside the loop over the samples first, so that this loop gathers more."""
-    return int(len(step.loops) > depth and extent(step.loops[depth]) is None)
+    """Put start values first, then what is outside of sums over the samples: loops gather more."""
+    if isinstance(step, Compute) and step.value.is_number and not step.accumulate:
+        return 0
+    return 1 + int(len(step.loops) > depth and extent(step.loops[depth]) is None)
 
 
 def _joins(step: Step, group: list[Step], depth: int) -> bool:
@@ -71,7 +73,7 @@ def _joins(step: Step, group: list[Step], depth: int) -> bool:
     if not group or min(len(step.loops), len(group[0].loops)) <= depth:
         return False
     ours, theirs = step.loops[depth], group[0].loops[depth]
-    if extent(ours) != extent(theirs):
+    if extent(ours) != extent(theirs) or is_sample(ours) != is_sample(theirs):
         return False
     if extent(ours) is not None and any(map(_clears, (step, *group))):
         return False

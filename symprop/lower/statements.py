@@ -18,6 +18,7 @@ from symprop.lower.program import (
     Assign,
     Branch,
     Compute,
+    Contract,
     Fill,
     Loop,
     Matrix,
@@ -26,8 +27,9 @@ from symprop.lower.program import (
     Product,
     Statement,
     Step,
+    Transpose,
     element,
-    extent,
+    is_sample,
     name_of,
 )
 from symprop.lower.schedule import Nest
@@ -63,6 +65,8 @@ class _Scope:
         elif isinstance(part, Multiply):
             target, left, right = map(self._matrix, (part.target, part.left, part.right))
             yield from _commented([Product(target, left, right)], part.comment)
+        elif isinstance(part, Contract | Transpose):
+            yield from _commented([part], part.comment)
         elif isinstance(part, Compute):
             yield from self._computed(part)
         else:
@@ -71,9 +75,9 @@ class _Scope:
     def inside(self, index: Idx) -> _Scope:
         """Return the scope of a loop over `index`, under a name that nothing else has."""
         used = self.taken | {index_name(named) for named in self.indices.values()}
-        wanted = self.sample if extent(index) is None else index_name(index)
+        wanted = self.sample if is_sample(index) else index_name(index)
         name = next(n for n in numbered(wanted) if n not in used)
-        named = Idx(Symbol(name, integer=True), index.upper + 1)
+        named = index.func(Symbol(name, integer=True), index.upper + 1)
         return _Scope(self.taken, self.sample, {**self.indices, index: named})
 
     def _matrix(self, matrix: Matrix) -> Matrix:

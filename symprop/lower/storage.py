@@ -15,14 +15,20 @@ from math import prod
 from sympy import Basic, Expr, Idx, Indexed, Symbol
 
 from symprop.indices import bound_indices, rebind, rebuild
-from symprop.lower.program import Matrix, Multiply, Step, Storage, element, name_of
+from symprop.lower.program import (
+    Contract,
+    Matrix,
+    Multiply,
+    Step,
+    Storage,
+    Transpose,
+    element,
+    name_of,
+)
 from symprop.lower.schedule import Nest
 from symprop.lower.values import scopes
 
-__all__ = ["block_size", "localise", "place"]
-
-_CACHE = 512 * 1024
-"""Bytes that the arrays of one block may take: they stay in a level-2 cache, with the weights."""
+__all__ = ["localise", "place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ def _axes(uses: list[_Use]) -> tuple[int, ...]:
 def _without(part: Nest | Step, axes: Mapping[str, tuple[int, ...]]) -> Nest | Step:
     if isinstance(part, Nest):
         return Nest(part.index, tuple(_without(inner, axes) for inner in part.body))
+    if isinstance(part, Contract | Transpose):  # they use every axis
+        return part
     if isinstance(part, Multiply):
         target, left, right = (_reduced(m, axes) for m in (part.target, part.left, part.right))
         return Multiply(target, left, right, part.loops, part.comment)
@@ -126,15 +134,3 @@ def place(
             placed.append(Storage(name, shape, None in lengths, offset))
             offset += prod(shape) * (block if None in lengths else 1)
     return tuple(placed), offset
-
-
-def block_size(widths: Iterable[int], itemsize: int) -> int:
-    """Return how many samples are worked on at a time: a power of two from 32 to 1024.
-
-    `widths` are the numbers of values that one sample has in each array.
-
-    >>> block_size([64, 32, 32, 10, 10], 4)
-    512
-    """
-    rows = _CACHE // (itemsize * max(1, sum(widths)))
-    return min(1024, max(32, 1 << max(0, rows.bit_length() - 1)))

@@ -15,13 +15,18 @@ from typing import Any
 from sympy.core.parameters import distribute
 
 import symprop
+from symprop import vectors
 from symprop.errors import LoweringError
 from symprop.formulas import text
 from symprop.lower.program import Initial, Program
 from symprop.lower.vocabulary import Derived
 from symprop.network import Network, Variable
 from symprop.options import Options
+from symprop.render.calls import Calls
 from symprop.render.frames import Frames
+from symprop.render.imports import imports
+from symprop.render.loop import Loop
+from symprop.render.texts import joined
 from symprop.scalar import SCALARS, requires, source
 from symprop.templating import environment, template_source
 
@@ -55,23 +60,28 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         "name": network.name,
         "fingerprint": network.fingerprint,
         "dtype": options.dtype,
-        "block": program.block,
+        "block": program.strategy.block,
         "size": sum(prod(parameter.shape) for parameter in network.parameters),
         "slots": len(options.optimizer.slots),
         **_tables(network, program),
         **frames.kernels(),
-        **frames.calls(),
-        **frames.training(),
+        **Calls(frames).context(),
+        **Loop(frames).context(),
+        "forward_block": program.strategy.forward,
+        "imports": imports(vectors.imports() if frames.lanes else ""),
+        "forms": joined(frames.forms.lines()),
     }
-    called = "\n".join(str(part) for part in context.values())
-    return {**context, "scalars": _scalars(called)}
+    called = "\n".join(str(part) for key, part in context.items() if key != "docstring")
+    machinery = vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.lanes else ""
+    return {**context, "vectors": machinery, "scalars": _scalars(called, options.dtype)}
 
 
-def _scalars(called: str) -> list[str]:
+def _scalars(called: str, dtype: str) -> list[str]:
     """Return the text of the scalar functions that the kernels call."""
-    used = [name for name in SCALARS if re.search(rf"(?<![\w.]){name}\(", called)]
-    ordered = dict.fromkeys(name for use in used for name in (*requires(use), use))
-    return [source(name).rstrip() + "\n" for name in ordered]
+    code = re.sub(r"#.*", "", called)
+    used = [name for name in SCALARS if re.search(rf"(?<![\w.]){name}\(", code)]
+    ordered = dict.fromkeys(name for use in used for name in (*requires(use, dtype), use))
+    return [source(name, dtype).rstrip() + "\n" for name in ordered]
 
 
 def _docstring(derivation: Derived, options: Options) -> str:

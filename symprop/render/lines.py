@@ -1,51 +1,34 @@
-"""The text of a kernel: statements to indented lines of Python.
-
-Lines are broken the way `ruff format` breaks them, at most 100 columns wide where
-the parts allow it.
-"""
+"""The text of a kernel: statements to indented lines of Python."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sympy
 from sympy import Add, Expr, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
 from symprop.lower.program import (
+    SAMPLES,
     Assign,
     Branch,
+    Contract,
     Fill,
     Loop,
     Matrix,
     Note,
     Product,
     Statement,
+    Transpose,
     extent,
+    name_of,
 )
 from symprop.printer import Printer
+from symprop.render.forms import Forms
+from symprop.render.texts import call, wrapped
 
-__all__ = ["WIDTH", "Lines", "call"]
-
-WIDTH = 100
-"""Columns of a line."""
-
-
-def call(head: str, parts: Sequence[str], tail: str = ")", depth: int = 0) -> list[str]:
-    """Return ``head`` + parts + ``tail`` on one line if it fits, else with its parts broken off.
-
-    >>> call("f(", ["a", "b"])
-    ['f(a, b)']
-    """
-    margin = "    " * depth
-    whole = f"{margin}{head}{', '.join(parts)}{tail}"
-    if len(whole) <= WIDTH:
-        return [whole]
-    inside = f"{margin}    {', '.join(parts)}"
-    if len(inside) <= WIDTH:
-        return [f"{margin}{head}", inside, f"{margin}{tail}"]
-    return [f"{margin}{head}", *(f"{margin}    {part}," for part in parts), f"{margin}{tail}"]
+__all__ = ["Lines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +36,7 @@ class Lines:
     """Writes the statements of one kernel."""
 
     printer: Printer
+    forms: Forms = field(default_factory=Forms)
 
     def body(self, statements: Iterable[Statement], depth: int = 1) -> Iterator[str]:
         """Yield the lines of some statements, indented by `depth` steps."""
@@ -65,6 +49,13 @@ class Lines:
                     yield from self._assign(target, value, accumulate, depth)
                 case Product():
                     yield from self._product(statement, depth)
+                case Contract(target, left, right):
+                    samples = [self.printer.name(str(SAMPLES))] * statement.tiling.runtime
+                    names = [*map(self._tensor, (left, right, target)), *samples]
+                    yield from call(f"{self.forms.product(statement)}(", names, depth=depth)
+                case Transpose(target, source):
+                    names = [self._tensor(source), self._tensor(target)]
+                    yield from call(f"{self.forms.transpose(statement)}(", names, depth=depth)
                 case Fill(name, subscripts):
                     inside = ", ".join([*map(self.printer.subscript, subscripts), ":"])
                     zero = self.printer.expression(sympy.S.Zero)
@@ -77,10 +68,13 @@ class Lines:
                 case _:
                     raise TypeError(f"{type(statement).__name__}: not a statement")
 
+    def _tensor(self, leaf: Indexed) -> str:
+        return self.printer.name(name_of(leaf))
+
     def length(self, index: Idx) -> str:
         """Return the text of how many values an index takes."""
         found = extent(index)
-        return self.printer.name("number of samples") if found is None else str(found)
+        return self.printer.name(str(SAMPLES)) if found is None else str(found)
 
     def extent_of(self, axes: Sequence[Idx]) -> str:
         """Return the text of how many elements some axes have together.
@@ -92,7 +86,7 @@ class Lines:
         fixed = sympy.prod(n for axis in axes if (n := extent(axis)) is not None)
         if all(extent(axis) is not None for axis in axes):
             return str(fixed)
-        samples = self.printer.name("number of samples")
+        samples = self.printer.name(str(SAMPLES))
         return samples if fixed == 1 else f"{fixed} * {samples}"
 
     def _assign(
@@ -106,7 +100,7 @@ class Lines:
             negative = bool(value.as_coeff_Mul()[0].is_negative)
             sign, value = ("-=", -value) if negative else ("+=", value)
         shown = self.printer.expression(value)
-        yield from _wrapped(f"{self.printer.target(target)} {sign} ", shown, depth)
+        yield from wrapped(f"{self.printer.target(target)} {sign} ", shown, depth)
 
     def _product(self, product: Product, depth: int) -> Iterator[str]:
         parts = [self._matrix(m) for m in (product.left, product.right, product.target)]
@@ -132,61 +126,3 @@ class Lines:
                 word = "elif" if number else "if"
                 yield f"{margin}{word} {self.printer.condition(condition)}:"
             yield from self.body(body, depth + 1)
-
-
-def _wrapped(head: str, value: str, depth: int) -> Iterator[str]:
-    """Put a long value into parentheses; break it at its outermost operators if it must be."""
-    margin = "    " * depth
-    if len(margin) + len(head) + len(value) <= WIDTH:
-        yield f"{margin}{head}{value}"
-        return
-    parts, before = [value], ""
-    if len(margin) + 4 + len(value) > WIDTH:
-        parts = _terms(value)
-        if len(parts) == 1 and value.endswith(")"):
-            place = _opening(value)
-            before, parts = value[:place], _terms(value[place + 1 : -1])
-    yield f"{margin}{head}{before}("
-    for part in parts:
-        yield f"{margin}    {part}"
-    yield f"{margin})"
-
-
-def _opening(value: str) -> int:
-    """Return the place of the parenthesis that the last one closes.
-
-    >>> _opening("f(a) * (b + (c))")
-    7
-    """
-    depth = 0
-    for place in range(len(value) - 1, -1, -1):
-        depth += (value[place] == ")") - (value[place] == "(")
-        if depth == 0:
-            return place
-    return 0
-
-
-def _terms(value: str) -> list[str]:
-    """Split a text in front of its outermost ``+``, ``-``, ``if`` and ``else``.
-
-    >>> _terms("a + f(b - c) - d")
-    ['a', '+ f(b - c)', '- d']
-    """
-    parts, depth, begin = [], 0, 0
-    words = (" if ", " else ") if _outside(value, " else ") else (" + ", " - ")
-    for place, letter in enumerate(value):
-        depth += (letter in "([") - (letter in ")]")
-        if depth == 0 and place and any(value.startswith(word, place) for word in words):
-            parts.append(value[begin:place])
-            begin = place + 1
-    return [*parts, value[begin:]]
-
-
-def _outside(value: str, word: str) -> bool:
-    """Tell whether `word` stands in `value` outside of all parentheses."""
-    depth = 0
-    for place, letter in enumerate(value):
-        depth += (letter in "([") - (letter in ")]")
-        if depth == 0 and value.startswith(word, place):
-            return True
-    return False

@@ -1,0 +1,97 @@
+"""How kernels go about their work: layout, block size and the form of products, with the reasons.
+
+The cost model. A vector register holds `LANES` numbers (512 bits; narrower processors take
+two or four registers), so a loop over samples is worth writing where a batch fills at least half of
+one. Then the sample is the *last* axis of every tensor ("lanes"): each line of a kernel works on
+neighbouring samples in neighbouring lanes, whatever the width of a layer, and no reduction
+crosses lanes but the sums over the samples. With fewer samples a step, the sample is the
+*first* axis ("rows"), and what can be vectorised lies along a layer.
+
+A kernel works on a block of samples: as many as a training step has, rounded up to whole
+registers, but at most as many as keep all values of a block in `CACHE` bytes (though not fewer
+than `LEAST`, below which the weights would be read too often for what is computed with them).
+A larger step takes several blocks, as equal as they can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CACHE", "LANES", "LEAST", "Layout", "Products", "Strategy", "choose"]
+
+Layout = Literal["model", "lanes", "rows"]
+"""Where the sample is: by the cost model, the last axis of every tensor, or the first."""
+
+Products = Literal["model", "tiles", "blas", "loops"]
+"""How products are computed: by the cost model, or always one way where it can be done."""
+
+LANES = {"float32": 16, "float64": 8}
+"""Numbers in a vector register of 512 bits."""
+
+CACHE = {"lanes": 256 * 1024, "rows": 512 * 1024}
+"""Bytes that the values of a block may take: they stay in a level-2 cache, with the weights."""
+
+LEAST = 64
+"""The least number of samples to which a block is cut."""
+
+_ROWS = (32, 1024)
+"""The least and the greatest number of samples of a block in rows."""
+
+_ITEMSIZES = {"float64": 8, "float32": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """The choices for the kernels of a network, and why.
+
+    `lanes` is the width of a vector, 0 where the samples are rows. `block` is the number of
+    samples that the training kernels work on at a time, `forward` that of the forward kernel.
+    """
+
+    lanes: int
+    block: int
+    forward: int
+    products: Products = "model"
+    reason: str = ""
+
+    @property
+    def layout(self) -> str:
+        """Return "lanes" or "rows"."""
+        return "lanes" if self.lanes else "rows"
+
+
+def choose(
+    batch: int,
+    width: int,
+    weights: int,
+    dtype: str,
+    layout: Layout = "model",
+    products: Products = "model",
+) -> Strategy:
+    """Return the strategy for steps of `batch` samples.
+
+    `width` is how many values one sample has in all tensors together, `weights` the number
+    of parameters; `layout` and `products` other than "model" overrule the cost model.
+
+    >>> choose(32, 200, 2410, "float32").block, choose(1, 200, 2410, "float32").layout
+    (32, 'rows')
+    """
+    lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
+    if layout == "model":
+        layout = "lanes" if 2 * batch >= lanes else "rows"
+    fit = CACHE[layout] // (itemsize * max(1, width))
+    if layout == "rows":
+        low, high = _ROWS
+        block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
+        return Strategy(0, block, block, products, f"steps of {batch} samples fill no register")
+    most = max(LEAST, fit)
+    blocks = -(-batch // most)
+    block = _whole(-(-batch // blocks), lanes)
+    small = weights * itemsize <= CACHE["lanes"]
+    reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"
+    return Strategy(lanes, block, lanes if small else block, products, reason)
+
+
+def _whole(samples: int, lanes: int) -> int:
+    return -(-samples // lanes) * lanes

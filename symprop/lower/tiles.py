@@ -1,0 +1,191 @@
+"""Sums of products of two tensors as offsets into flat memory, for register tiles.
+
+Every tensor is contiguous and every subscript is affine in the indices, so moving one index by
+one moves each operand by a fixed number of elements. That is all that a tile needs to
+know: an index is one of its
+
+    columns   contiguous in the result and in one operand (`right`); the other operand
+              (`left`) stands still, or is contiguous too
+    rows      moves the result and `left`, not `right`
+    terms     moves no element of the result: it is summed
+    loops     anything else
+
+whether the equation is a dense layer, a convolution or attention. In lanes the samples are the
+columns of every value of one sample. In the gradient of a weight the samples are summed; then
+the last axis of the weight makes the columns, and the operand that has it is read from a
+transposed copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from sympy import Expr, Idx, Indexed, Integer
+
+from symprop.indices import free_indices
+from symprop.lower.program import Axis, Contract, Lane, Tiling, Transpose, element, extent, name_of
+
+__all__ = ["Shapes", "contracted", "transposable", "transposed", "transposed_axes"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Affine:
+    """The flat offset of an element: a constant, and a stride for each index."""
+
+    constant: int
+    strides: dict[Idx, int]
+
+
+def _affine(leaf: Indexed, shapes: Shapes) -> _Affine | None:
+    """Return the offset of an element; None where a subscript is not affine in the indices."""
+    shape = shapes.get(name_of(leaf), ())
+    if len(shape) != len(leaf.indices):
+        return None
+    constant, strides = 0, dict.fromkeys(free_indices(leaf), 0)
+    for axis, subscript in enumerate(leaf.indices):
+        step = prod(shape[axis + 1 :])
+        for term in subscript.as_ordered_terms():
+            factor, rest = term.as_coeff_Mul()
+            if not isinstance(factor, Integer):
+                return None
+            if rest == 1:
+                constant += int(factor) * step
+            elif isinstance(rest, Idx):
+                strides[rest] += int(factor) * step
+            else:
+                return None
+    return _Affine(constant, strides)
+
+
+def contracted(
+    target: Indexed, first: Expr, second: Expr, summed: Iterable[Idx], shapes: Shapes
+) -> Contract | None:
+    """Return ``target = Sum(first*second, summed)`` for tiles; None where it has no columns."""
+    for left, right in ((first, second), (second, first)):
+        found = _tiling(target, left, right, tuple(summed), shapes)
+        if found is not None:
+            return Contract(target, left, right, found)
+    return None
+
+
+def _tiling(
+    target: Indexed, left: Expr, right: Expr, summed: tuple[Idx, ...], shapes: Shapes
+) -> Tiling | None:
+    leaves = (left, right, target)
+    if not all(isinstance(leaf, Indexed) for leaf in leaves):
+        return None
+    places = [_affine(leaf, shapes) for leaf in leaves]
+    if None in places:
+        return None
+    offsets = (places[0].constant, places[1].constant, places[2].constant)
+    own = free_indices(target)
+    moves = {
+        index: Axis(extent(index), *(place.strides.get(index, 0) for place in places))
+        for index in (*own, *summed)
+    }
+    columns = _columns(target, own, moves)
+    if columns is None:
+        return None
+    width = prod(moves[index].count or 1 for index in columns)
+    along = moves[columns[-1]].left
+    rest = [moves[index] for index in _ordered(target, own) if index not in columns]
+    rows = [axis for axis in rest if axis.left and axis.out and not axis.right]
+    loops = [axis for axis in rest if axis not in rows]
+    rows = sorted(_merged(rows), key=lambda axis: axis.count or 0)
+    chosen = rows.pop() if rows else Axis(1, 0, 0, 0)
+    terms = _terms([moves[index] for index in summed])
+    if not terms:
+        return None
+    return Tiling((width, along), chosen, terms, (*rows, *_merged(loops)), offsets)
+
+
+def _ordered(target: Indexed, own: tuple[Idx, ...]) -> list[Idx]:
+    """Return the indices of the target, outermost first."""
+    return [i for i in dict.fromkeys(s for s in target.indices if isinstance(s, Idx)) if i in own]
+
+
+def _columns(
+    target: Indexed, own: tuple[Idx, ...], moves: Mapping[Idx, Axis]
+) -> tuple[Idx, ...] | None:
+    """Return the trailing indices of the target along which the operands are contiguous."""
+    if not all(isinstance(subscript, Idx) for subscript in target.indices):
+        return None
+    if len(set(target.indices)) < len(target.indices) or set(own) != set(target.indices):
+        return None
+    found: tuple[Idx, ...] = ()
+    length = 1
+    for index in reversed(target.indices):
+        axis = moves[index]
+        alike = not found or bool(axis.left) == bool(moves[found[-1]].left)
+        if (axis.right, axis.out) != (length, length) or axis.left not in (0, length) or not alike:
+            break
+        found = (index, *found)
+        length *= axis.count or 1
+        if isinstance(index, Lane):  # a register of samples is wide enough
+            break
+    return found or None
+
+
+def _terms(axes: list[Axis]) -> tuple[Axis, ...]:
+    """Return the summed dimensions, the samples first."""
+    samples = [axis for axis in axes if axis.count is None]
+    return (*samples, *_merged([axis for axis in axes if axis.count is not None]))
+
+
+def _merged(axes: list[Axis]) -> tuple[Axis, ...]:
+    """Join neighbouring dimensions that every operand runs through in one stride."""
+    found: list[Axis] = []
+    for axis in axes:
+        before = found[-1] if found else None
+        if before is not None and _continues(before, axis):
+            count = (before.count or 1) * (axis.count or 1)
+            found[-1] = Axis(count, axis.left, axis.right, axis.out)
+        else:
+            found.append(axis)
+    return tuple(found)
+
+
+def _continues(outer: Axis, inner: Axis) -> bool:
+    count = inner.count or 1
+    pairs = ((outer.left, inner.left), (outer.right, inner.right), (outer.out, inner.out))
+    return all(a == b * count for a, b in pairs)
+
+
+def transposable(target: Indexed, factor: Expr, shapes: Shapes) -> tuple[Idx, ...] | None:
+    """Return the trailing indices of `target` that `factor` has as neighbouring axes of its own.
+
+    None where it has none. A copy of the factor with these axes last has the columns that
+    a product into `target` needs.
+    """
+    if not isinstance(factor, Indexed) or not all(isinstance(s, Idx) for s in factor.indices):
+        return None
+    if len(set(factor.indices)) < len(factor.indices) or name_of(factor) not in shapes:
+        return None
+    found: tuple[Idx, ...] = ()
+    for index in reversed(target.indices):
+        group = (index, *found)
+        places = [factor.indices.index(i) for i in group if i in factor.indices]
+        if len(places) < len(group) or any(b != a + 1 for a, b in pairwise(places)):
+            break
+        found = group
+    return found or None
+
+
+def transposed_axes(factor: Indexed, group: tuple[Idx, ...]) -> tuple[Idx, ...]:
+    """Return the subscripts of a copy of `factor` that has those of `group` last."""
+    return (*(index for index in factor.indices if index not in group), *group)
+
+
+def transposed(factor: Indexed, group: tuple[Idx, ...], name: str, shapes: Shapes) -> Transpose:
+    """Return the step that copies `factor` into `name` with the axes of `group` last."""
+    begin = factor.indices.index(group[0])
+    end = begin + len(group)
+    lengths = shapes[name_of(factor)]
+    target = element(name, transposed_axes(factor, group))
+    batch, rows, columns = lengths[:begin], lengths[begin:end], lengths[end:]
+    return Transpose(target, factor, prod(batch), prod(rows), prod(columns))

@@ -1,0 +1,94 @@
+"""How a block of samples gets into a kernel and out of it, for each layout.
+
+In rows a kernel reads rows of the user's arrays where they lie together, and a copy of them
+where a permutation scatters them. In lanes it always works on copies with the samples last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+from symprop.lower.program import Kernel
+from symprop.lower.vocabulary import new_name
+from symprop.network import Variable
+from symprop.render.frames import Frames
+from symprop.render.texts import call
+
+__all__ = ["Batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Writes the lines that fill and empty the arrays of one block."""
+
+    frames: Frames
+
+    def limit(self, kernel: Kernel) -> str:
+        """Return the name of the number of samples of a kernel's block."""
+        strategy = self.frames.program.strategy
+        own = kernel.name == "forward" and strategy.forward != strategy.block
+        return "_FORWARD_BLOCK" if own else "_BLOCK"
+
+    def arrays(self, kernel: Kernel, variables: Iterable[Variable], rows: str) -> Iterator[str]:
+        """Yield the lines that make room for a block; `rows` is how many samples it has in rows."""
+        for variable in variables:
+            kind = "np.int64" if variable.name in self.frames.network.index_inputs else "real"
+            lengths = [str(length) for length in variable.shape]
+            axes = [*lengths, self.limit(kernel)] if self.frames.lanes else [rows, *lengths]
+            shape = f"({', '.join(axes)})" if len(axes) > 1 else axes[0]
+            maker = "zeros" if self.frames.lanes else "empty"
+            yield f"    {self.frames.batches[variable.name]} = np.{maker}({shape}, {kind})"
+
+    def collected(
+        self, kernel: Kernel, order: str, place: str, depth: int, count: str
+    ) -> Iterator[str]:
+        """Yield the lines that copy the samples of a block into their arrays.
+
+        They are those whose numbers stand in the array `order` from `place` on, `count` of them.
+        """
+        integers = self.frames.network.index_inputs
+        plain = [v for v in kernel.data if not self.frames.lanes or v.name in integers]
+        for variable in kernel.data:
+            if variable not in plain:
+                collect = self.frames.forms.gather(prod(variable.shape), kernel.block)
+                parts = [variable.name, order, place, count, self.frames.batches[variable.name]]
+                yield from call(f"{collect}(", parts, depth=depth)
+        if plain:
+            row, origin = self.frames.named["row"], self.frames.named["origin"]
+            yield f"{'    ' * depth}for {row} in range({count}):"
+            yield f"{'    ' * (depth + 1)}{origin} = {order}[{place} + {row}]"
+            for variable in plain:
+                batch = self.frames.batches[variable.name]
+                yield from self._moved(variable, batch, variable.name, row, origin, depth + 1)
+
+    def returned(self, kernel: Kernel, depth: int) -> Iterator[str]:
+        """Yield the lines that copy a block of outputs in lanes to the user's arrays."""
+        row, first = self.frames.named["row"], self.frames.named["first"]
+        yield f"{'    ' * depth}for {row} in range({self.frames.named['rows']}):"
+        for output in kernel.outputs:
+            margin, axes = "    " * (depth + 1), self._axes(output)
+            for axis, length in zip(axes, output.shape, strict=True):
+                yield f"{margin}for {axis} in range({length}):"
+                margin += "    "
+            target = ", ".join([f"{first} + {row}", *axes])
+            source = ", ".join([*axes, row])
+            yield f"{margin}{output.name}[{target}] = {self.frames.batches[output.name]}[{source}]"
+
+    def _moved(
+        self, variable: Variable, target: str, source: str, row: str, origin: str, depth: int
+    ) -> Iterator[str]:
+        """Yield the loops that copy one sample of a variable."""
+        margin, axes = "    " * depth, self._axes(variable)
+        for axis, length in zip(axes, variable.shape, strict=True):
+            yield f"{margin}for {axis} in range({length}):"
+            margin += "    "
+        place = [*axes, row] if self.frames.lanes else [row, *axes]
+        yield f"{margin}{target}[{', '.join(place)}] = {source}[{', '.join([origin, *axes])}]"
+
+    def _axes(self, variable: Variable) -> list[str]:
+        """Return names for the axes of a variable that nothing else has."""
+        frames = self.frames
+        taken = {*frames.program.taken, *frames.named.values(), *frames.rates.values()}
+        return [new_name("axis", taken) for _ in variable.shape]

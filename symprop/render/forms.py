@@ -1,0 +1,66 @@
+"""The vector functions that the kernels of a module call, each made once from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from symprop.lower.program import Axis, Contract, Tiling, Transpose
+from symprop.render.texts import call
+
+__all__ = ["Forms"]
+
+
+@dataclass(slots=True)
+class Forms:
+    """Names for products, transposes and gathers; equal numbers have one name."""
+
+    made: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+
+    def product(self, contract: Contract) -> str:
+        """Return the name of the function that computes `contract`."""
+        return self._named("_product", "_contraction(", _tiling(contract.tiling))
+
+    def transpose(self, step: Transpose) -> str:
+        """Return the name of the function that makes a transposed copy."""
+        batch = [str(step.batch)] if step.batch > 1 else []
+        return self._named("_exchange", "_transpose(", [str(step.rows), str(step.columns), *batch])
+
+    def gather(self, width: int, block: int) -> str:
+        """Return the name of the function that collects samples of `width` numbers."""
+        return self._named("_collect", "_gather(", [str(width), str(block)])
+
+    def _named(self, kind: str, maker: str, parts: list[str]) -> str:
+        key = f"{maker}{', '.join(parts)}"
+        if key not in self.made:
+            number = 1 + sum(name.startswith(kind) for name, _ in self.made.values())
+            self.made[key] = (f"{kind}_{number}", [maker, *parts])
+        return self.made[key][0]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the assignments that make the functions."""
+        for name, (maker, *parts) in self.made.values():
+            yield from call(f"{name} = {maker}", parts)
+
+    def pieces(self) -> tuple[str, ...]:
+        """Return which parts of the vector machinery the functions are made by."""
+        makers = {maker for _, (maker, *_) in self.made.values()}
+        return tuple(sorted(maker.strip("_(") for maker in makers))
+
+
+def _tiling(tiling: Tiling) -> list[str]:
+    """Return the arguments of ``_contraction``."""
+    parts = [str(tiling.columns), _axis(tiling.rows), _axes(tiling.terms)]
+    if tiling.loops:
+        parts.append(f"loops={_axes(tiling.loops)}")
+    if any(tiling.offsets):
+        parts.append(f"offsets={tiling.offsets}")
+    return parts
+
+
+def _axis(axis: Axis) -> str:
+    return str((axis.count, axis.left, axis.right, axis.out))
+
+
+def _axes(axes: tuple[Axis, ...]) -> str:
+    return f"({', '.join(map(_axis, axes))}{',' if len(axes) == 1 else ''})"

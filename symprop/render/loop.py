@@ -1,0 +1,225 @@
+"""The training loop: the update rule, a compiled slice of steps, and what starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from sympy import Idx
+
+from symprop.errors import LoweringError
+from symprop.lower.vocabulary import new_name
+from symprop.options import hyperparameters
+from symprop.printer import Printer
+from symprop.render.batches import Batches
+from symprop.render.calls import Calls
+from symprop.render.frames import Frames
+from symprop.render.lines import Lines
+from symprop.render.rule import rule
+from symprop.render.texts import call, joined
+
+__all__ = ["Loop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Writes the functions that train."""
+
+    frames: Frames
+
+    def context(self) -> dict[str, object]:
+        """Return the update rule, the training loop and the functions that start it."""
+        return {
+            "update_signature": joined(call("def _update(", self._update_arguments(), "):")),
+            "update_body": joined(self._update()),
+            "step_name": self.frames.named["iteration"],
+            "advance_signature": joined(call("def _advance(", self._advance_arguments(), "):")),
+            "advance_body": joined(self._advance()),
+            "resume_signature": self._public("resume", "state: State", False),
+            "train_signature": self._public("train", "parameters: Parameters", True),
+            "train_call": joined(self._train()),
+            "rates": self._checked_rates(),
+        }
+
+    def _update_arguments(self) -> list[str]:
+        n = self.frames.named
+        moments = [n["moments"]] if self.frames.options.optimizer.slots else []
+        return [
+            n["theta"],
+            *moments,
+            n["gradient"],
+            n["scale"],
+            n["iteration"],
+            *self.frames.rates.values(),
+        ]
+
+    def _update(self) -> Iterator[str]:
+        optimizer, n = self.frames.options.optimizer, self.frames.named
+        update = rule(optimizer, Idx(n["element"], max(self.frames.size, 1)))
+        once = Printer("float64", {"t": n["iteration"], **self.frames.rates})
+        taken = {*self.frames.program.taken, *n.values(), *self.frames.rates.values()}
+        factors = {name: new_name(name, taken) for name, _ in update.factors}
+        for row, slot in enumerate(optimizer.slots):
+            yield f"    {n[slot]} = {n['moments']}[{row}]"
+        for name, value in update.factors:
+            yield f"    {factors[name]} = real({once.expression(value)})"
+        slope = new_name("slope", taken)
+        rates = self.frames.rates
+        if self.frames.options.dtype != "float64":
+            rates = {name: f"real({shown})" for name, shown in rates.items()}
+        each = Printer(
+            self.frames.options.dtype, {**n, **rates, **factors, "gradient": slope, "t": n["iteration"]}
+        )
+        depth = 2
+        ranges = self._trainable()
+        if len(ranges) == 1:
+            ((low, high),) = ranges
+            span = f"{low}, {high}" if low else f"{high}"
+            yield f"    for {n['element']} in range({span}):"
+        elif ranges:
+            spans = ", ".join(f"({low}, {high})" for low, high in ranges)
+            yield f"    for {n['first']}, {n['last']} in ({spans}):"
+            yield f"        for {n['element']} in range({n['first']}, {n['last']}):"
+            depth = 3
+        else:
+            yield "    pass"
+            return
+        yield f"{'    ' * depth}{slope} = {n['scale']} * {n['gradient']}[{n['element']}]"
+        yield from Lines(each).body(update.body, depth)
+
+    def _trainable(self) -> list[tuple[int, int]]:
+        """Return the parts of the flat vector that training changes."""
+        ranges: list[tuple[int, int]] = []
+        for parameter in self.frames.network.parameters:
+            low = self.frames.offset(parameter)
+            high = low + prod(parameter.shape)
+            if not parameter.trainable:
+                continue
+            if ranges and ranges[-1][1] == low:
+                ranges[-1] = (ranges[-1][0], high)
+            else:
+                ranges.append((low, high))
+        return ranges
+
+    def _advance_arguments(self) -> list[str]:
+        n = self.frames.named
+        given = ["state", n["good"], n["counts"], n["losses"], n["begin"], "batch_size", "shuffle"]
+        return [*given, n["steps"], *(v.name for v in self.frames.data), *self.frames.rates.values()]
+
+    def _advance(self) -> Iterator[str]:
+        n, kernel = self.frames.named, self.frames.program.gradient
+        for name in ("theta", "moments", "permutation", "random"):
+            yield f"    {n[name]} = state.{name}"
+        yield f"    {n['iteration']} = state.step"
+        for name in ("epoch", "position", "partial"):
+            yield f"    {n[name]} = state.{name}"
+        yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
+        for parameter in self.frames.parameters(kernel):
+            if parameter.shape:
+                yield f"    {parameter.name} = {self.frames.slice('theta', parameter)}"
+        if not self.frames.lanes:
+            yield f"    {n['rows']} = min(batch_size, _BLOCK)"
+        yield from Batches(self.frames).arrays(kernel, self.frames.data, n["rows"])
+        yield f"    {n['gradient']} = {self.frames.memory(self.frames.size)}"
+        yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
+        if kernel.size:
+            yield f"    {n['workspace']} = {self.frames.memory(kernel.size)}"
+        yield f"    for _ in range({n['steps']}):"
+        yield from self._step()
+        fields = ("theta", "moments", "iteration", "epoch", "position", "permutation", "random")
+        values = [*(n[name] for name in fields), n["partial"]]
+        yield from call("return State(", values, depth=1)
+
+    def _step(self) -> Iterator[str]:
+        """Yield one step: its batch, its gradient block by block, its update."""
+        n = self.frames.named
+        yield f"        if {n['position']} == 0:"
+        yield f"            _copy({n['good']}.theta, {n['theta']})"
+        for slot in range(len(self.frames.options.optimizer.slots)):
+            yield f"            _copy({n['good']}.moments[{slot}], {n['moments']}[{slot}])"
+        yield f"            _copy({n['good']}.permutation, {n['permutation']})"
+        yield f"            {n['good']}.random[0] = {n['random']}[0]"
+        yield f"            {n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
+        yield f"            _arrange({n['permutation']}, {n['random']}, shuffle)"
+        yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
+        yield f"        {n['total']} = 0.0"
+        yield f"        for {n['first']} in range(0, {n['size']}, _BLOCK):"
+        yield f"            {n['rows']} = min(_BLOCK, {n['size']} - {n['first']})"
+        kernel = self.frames.program.gradient
+        place = f"{n['position']} + {n['first']}"
+        yield from Batches(self.frames).collected(kernel, n["permutation"], place, 3, n["rows"])
+        yield from self._block_gradient()
+        yield from self._finish()
+
+    def _block_gradient(self) -> Iterator[str]:
+        n, kernel = self.frames.named, self.frames.program.gradient
+        weights = [p.name if p.shape else self.frames.slice("theta", p) for p in self.frames.parameters(kernel)]
+        batches = [self.frames.batches[variable.name] for variable in kernel.data]
+        if not self.frames.lanes:
+            batches = [f"{batch}[:{n['rows']}]" for batch in batches]
+        batches += [n["rows"]] if self.frames.counted(kernel) else []
+        workspace = [n["workspace"]] if kernel.size else []
+        yield f"            if {n['first']} == _BLOCK:"
+        yield f"                _copy({n['part']}, {n['gradient']})"
+        yield f"            elif {n['first']} > _BLOCK:"
+        yield f"                _add({n['part']}, {n['gradient']})"
+        arguments = [*weights, *batches, n["gradient"], *workspace]
+        yield from call(f"{n['total']} += _gradient_block(", arguments, depth=3)
+        yield f"        if {n['size']} > _BLOCK:"
+        yield f"            _add({n['gradient']}, {n['part']})"
+
+    def _finish(self) -> Iterator[str]:
+        n = self.frames.named
+        yield f"        {n['iteration']} += 1"
+        given = dict(zip(self._update_arguments(), self._update_arguments(), strict=True))
+        given[n["scale"]] = f"real(1.0 / {n['size']})"
+        yield from call("_update(", list(given.values()), depth=2)
+        yield f"        {n['partial']} += {n['total']}"
+        yield f"        {n['position']} += {n['size']}"
+        yield f"        if not _is_finite({n['partial']}):"
+        yield f"            {n['partial']} = math.nan"
+        yield "            break"
+        yield f"        if {n['position']} == {n['n']}:"
+        yield f"            if not _finite({n['theta']}):"
+        yield f"                {n['partial']} = math.nan"
+        yield "                break"
+        place = f"{n['losses']}[{n['epoch']} - {n['begin']}]"
+        yield f"            {place} = {n['partial']} / {n['n']}"
+        yield f"            {n['epoch']} += 1"
+        yield f"            {n['position']}, {n['partial']} = 0, 0.0"
+        yield f"            if {n['epoch']} - {n['begin']} == {n['losses']}.size:"
+        yield "                break"
+
+    # ---------------------------------------------------------------- what Python code calls
+
+    def _public(self, name: str, first: str, seeded: bool) -> str:
+        training = self.frames.network.training
+        values = hyperparameters(self.frames.options.optimizer, training)
+        clash = sorted({v.name for v in self.frames.data} & values.keys())
+        if clash:
+            raise LoweringError(
+                f"{clash[0]!r} names both an input or target and a hyperparameter of "
+                f"{self.frames.options.optimizer.name!r}; rename the input or target"
+            )
+        parts = [first, *(f"{v.name}: np.ndarray" for v in self.frames.data), "*"]
+        parts += [f"epochs: int = {training.epochs}", f"batch_size: int = {training.batch_size}"]
+        parts += [f"seed: int = {training.seed}"] if seeded else []
+        parts += [f"shuffle: bool = {training.shuffle}", "callback: Any = None"]
+        parts += [f"{rate}: float = {value!r}" for rate, value in values.items()]
+        result = "State" if name == "resume" else "Parameters"
+        return joined(call(f"def {name}(", parts, f") -> tuple[{result}, np.ndarray]:"))
+
+    def _checked_rates(self) -> str:
+        rates = [f'_rate("{name}", {name})' for name in self.frames.options.optimizer.hyperparameters]
+        comma = "," if len(rates) == 1 else ""
+        return "\n".join(call("rates = (", rates, f"{comma})", 1)).removeprefix("    ")
+
+    def _train(self) -> Iterator[str]:
+        passed = ["epochs", "batch_size", "shuffle", "callback"]
+        passed += self.frames.options.optimizer.hyperparameters
+        arguments = ["start(parameters, seed)", *(v.name for v in self.frames.data)]
+        arguments += [f"{name}={name}" for name in passed]
+        yield from call("state, losses = resume(", arguments, depth=1)
+
+
