@@ -5,13 +5,11 @@ nothing else of symprop.
 """
 
 # ------------------------------------------------------------------------------ imports
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, njit
@@ -34,35 +32,24 @@ def _prefer_512(function: Any) -> None:
     set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
 
 
-def _mode(builder: Any, change: Callable[[Any], Any]) -> Any:
-    """Write that the mode of x86's arithmetic becomes change(mode); gives the mode before."""
-    word = ir.IntType(32)
-    if not builder.module.triple.startswith("x86"):
-        return ir.Constant(word, 0)
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
-    slot = alloca_once(builder, word)
-    address = builder.bitcast(slot, kind.args[0])
-    builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr"), [address])
-    before = builder.load(slot)
-    builder.store(change(before), slot)
-    builder.call(get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr"), [address])
-    return before
+def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Return code that changes the mode of x86's arithmetic and gives the mode before."""
 
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        slot = alloca_once(builder, ir.IntType(32))
+        if not builder.module.triple.startswith("x86"):
+            return ir.Constant(ir.IntType(32), 0)
+        address = builder.bitcast(slot, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type])
+        read = get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
+        write = get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+        builder.call(read, [address])
+        before = builder.load(slot)
+        builder.store(change(builder, before, *values), slot)
+        builder.call(write, [address])
+        return before
 
-@njit
-def _hot() -> None:
-    """Say nothing: there is nothing to say to plain loops."""
-
-
-@njit
-def _flush() -> int:
-    """Leave subnormal numbers as they are; the mode before is 0."""
-    return 0
-
-
-@njit
-def _restore(mode: int) -> None:
-    """Do nothing, as `_flush` did."""
+    return emit
 
 
 if _WRITTEN:
@@ -84,32 +71,27 @@ if _WRITTEN:
 
     @intrinsic
     def _flush(typingctx: Any) -> Any:
-        """Let subnormal numbers be zero (x86: FTZ, DAZ); returns the mode before."""
-
-        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return _mode(builder, lambda mode: builder.or_(mode, ir.Constant(mode.type, 0x8040)))
-
-        return types.uint32(), emit
+        """Let subnormal numbers be zero (x86: FTZ and DAZ); returns the mode before."""
+        return types.uint32(), _mode(lambda b, mode: b.or_(mode, ir.Constant(mode.type, 0x8040)))
 
     @intrinsic
     def _restore(typingctx: Any, mode: Any) -> Any:
         """Set the mode that `_flush` returned."""
+        return types.uint32(types.uint32), _mode(lambda builder, mode, value: value)
 
-        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            _mode(builder, lambda mode: values[0])
-            return context.get_dummy_value()
-
-        return types.void(types.uint32), emit
-
+else:
+    _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
 
 # ------------------------------------------------------------------------------ vectors
+_FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
+
+
 @cache
 def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
     """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
     target = binding.Target.from_triple(triple)
     machine = target.create_target_machine(cpu=processor, features=features)
-    module = ir.Module()
-    vector = ir.VectorType(ir.FloatType(), 16)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
     function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
     _prefer_512(function)
     builder = ir.IRBuilder(function.append_basic_block())
@@ -131,11 +113,12 @@ class _Writer:
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
 
     def index(self, value: Any) -> Any:
-        """Return a constant index."""
-        return ir.Constant(ir.IntType(64), value) if isinstance(value, int) else value
+        """Return an index, a constant one for an int."""
+        return ir.Constant(_INDEX, value) if isinstance(value, int) else value
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """Return start + sum of index * stride for each step."""
+        start = self.index(start)
         for index, stride in steps:
             if stride:
                 move = self.builder.mul(self.index(index), self.index(stride))
@@ -143,7 +126,7 @@ class _Writer:
         return start
 
     def call(self, name: str, result: Any, *values: Any) -> Any:
-        """Call an LLVM intrinsic on vectors."""
+        """Call an LLVM intrinsic; a star in its name is the type of a vector."""
         kind = ir.FunctionType(result, [value.type for value in values])
         full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
         return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
@@ -151,39 +134,49 @@ class _Writer:
     def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
         """Return the address of a vector, its alignment, and the mask of its first lanes."""
         address = self.builder.bitcast(self.builder.gep(pointer, [start]), self.vector.as_pointer())
-        flags = ir.VectorType(ir.IntType(1), self.lanes)
-        mask = ir.Constant(flags, [int(lane < width) for lane in range(self.lanes)])
-        return address, ir.Constant(ir.IntType(32), self.bytes), mask
+        mask = [int(lane < width) for lane in range(self.lanes)]
+        return (
+            address,
+            ir.Constant(_WORD, self.bytes),
+            ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
+        )
 
     def load(self, pointer: Any, start: Any, width: int) -> Any:
         """Return `width` elements as a vector; nothing behind them is read."""
-        address, align, mask = self.place(pointer, start, width)
+        place = self.place(pointer, start, width)
         if width < self.lanes:
-            values = address, align, mask, self.zero
-            return self.call("llvm.masked.load.*.p0", self.vector, *values)
-        loaded = self.builder.load(address)
+            return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
+        loaded = self.builder.load(place[0])
         loaded.align = self.bytes
         return loaded
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
         """Store the first `width` elements of a vector."""
-        address, align, mask = self.place(pointer, start, width)
+        place = self.place(pointer, start, width)
         if width < self.lanes:
-            self.call("llvm.masked.store.*.p0", ir.VoidType(), value, address, align, mask)
+            self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
         else:
-            self.builder.store(value, address).align = self.bytes
+            self.builder.store(value, place[0]).align = self.bytes
 
     def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
         """Return lanes of two vectors, those of the second counted on."""
-        kind = ir.VectorType(ir.IntType(32), self.lanes)
-        return self.builder.shuffle_vector(first, second, ir.Constant(kind, lanes))
+        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), lanes)
+        return self.builder.shuffle_vector(first, second, chosen)
 
     def splat(self, pointer: Any, start: Any) -> Any:
         """Return a vector of one element."""
         value = self.builder.load(self.builder.gep(pointer, [start]))
         empty = ir.Constant(self.vector, ir.Undefined)
-        vector = self.builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+        vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
         return self.shuffle(vector, empty, [0] * self.lanes)
+
+    def fetch(self, pointer: Any, start: Any, change: bool) -> None:
+        """Tell the processor that an element will soon be read, or changed."""
+        address = self.builder.bitcast(
+            self.builder.gep(pointer, [start]), ir.IntType(8).as_pointer()
+        )
+        kind = (ir.Constant(_WORD, n) for n in (int(change), 3, 1))  # kept near; data
+        self.call("llvm.prefetch.p0", ir.VoidType(), address, *kind)
 
     @contextmanager
     def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
@@ -191,34 +184,40 @@ class _Writer:
         if isinstance(stop, int) and stop <= start + step:
             yield self.index(start)
         else:
-            numbers = map(self.index, (start, stop, step))
-            with for_range_slice(self.builder, *numbers) as (index, _):
+            bounds = map(self.index, (start, stop, step))
+            with for_range_slice(self.builder, *bounds) as (index, _):
                 yield index
+
+    def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
+        """Return each start + index * its stride."""
+        return [self.at(s, (index, n)) for s, n in zip(starts, strides, strict=True)]
 
     @contextmanager
     def nest(self, dimensions: Any, starts: Any) -> Iterator[Any]:
         """Write a loop for each (count, *strides); gives the starts moved along."""
         with ExitStack() as stack:
             for count, *strides in dimensions:
-                index = stack.enter_context(self.loop(0, count))
-                starts = [self.at(s, (index, n)) for s, n in zip(starts, strides, strict=True)]
+                starts = self.along(starts, stack.enter_context(self.loop(0, count)), strides)
             yield starts
 
 
 def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
     """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
 
-    Its arguments are the data of the arrays among the values, and indices. One function for each
-    name and element type, however often it is called, keeps the compiler's work small.
+    It gets the data of the arrays among the values, and indices. One function for each name and
+    element type, however often it is called, keeps the compiler's work small.
     """
+    arrays = [kind for kind in kinds if isinstance(kind, types.Array)]
+    numbers = {kind.dtype for kind in arrays if isinstance(kind.dtype, types.Float)}
+    if len(numbers) != 1 or any(kind.layout != "C" for kind in arrays):
+        return None
+    full = f"{name} {numbers}"
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        arrays = [hasattr(kind, "dtype") for kind in signature.args]
         values = [
-            context.make_array(kind)(context, builder, value).data if array else value
-            for array, kind, value in zip(arrays, signature.args, values, strict=True)
+            context.make_array(kind)(context, builder, value).data if kind in arrays else value
+            for kind, value in zip(signature.args, values, strict=True)
         ]
-        full = f"{name} {kinds[0].dtype}"
         if full not in builder.module.globals:
             kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
             function = ir.Function(builder.module, kind, full)
@@ -226,8 +225,8 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
             function.attributes.add("noinline")
             function.attributes.add("nounwind")
             _prefer_512(function)
-            for argument, array in zip(function.args, arrays, strict=True):
-                if array:
+            for argument in function.args:
+                if isinstance(argument.type, ir.PointerType):
                     argument.add_attribute("noalias")
             inner = ir.IRBuilder(function.append_basic_block())
             write(_Writer(context, inner, values[0].type.pointee), *function.args)
@@ -235,7 +234,13 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
         builder.call(builder.module.globals[full], values)
         return context.get_dummy_value()
 
-    return types.void(*(k if hasattr(k, "dtype") else types.int64 for k in kinds)), emit
+    return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
+
+
+# ------------------------------------------------------------------------------ contraction
+_PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
+_LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
+_AHEAD = 16  # terms
 
 
 def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
@@ -250,37 +255,45 @@ def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
     return [(0, middle, size), *([(middle, total, size - 1)] if middle < total else [])]
 
 
-# ------------------------------------------------------------------------------ contraction
-_TERMS = 256  # at a time, so that the operands of a row of tiles stay in the nearest cache
+def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[int, int, list[int]]]:
+    """Split the columns into panels: (start, stop, widths of the vectors of one panel).
+
+    >>> list(_panels(70, 16, 3))
+    [(0, 48, [16, 16, 16]), (48, 80, [16, 6])]
+    """
+    for start, stop, size in _parts(-(-columns // lanes), wide):
+        rest = min(lanes, columns - (stop - 1) * lanes)
+        full = stop if rest == lanes else stop - size
+        if full > start:
+            yield start * lanes, full * lanes, [lanes] * size
+        if full < stop:
+            yield full * lanes, stop * lanes, [lanes] * (size - 1) + [rest]
 
 
 def _tile(rows: int, vectors: int, registers: int) -> tuple[int, int]:
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
-    A term of an r x c tile takes r c / 2 cycles for its products, (r + c) / 2 for its loads, and
-    no fewer than the 4 that a product waits for the one before it.
+    A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
+    no fewer than the 4 that a product waits for the one before it (measured).
     """
-    most = 24 if registers > 16 else 12
 
-    def cycles(shape: tuple[int, int]) -> int:
-        r, c = shape
-        tiles = -(-rows // r) * -(-vectors // c)
-        return max(rows * vectors + tiles, 8 * tiles, tiles * (r + c))
+    def cost(tall: int, wide: int) -> tuple[int, int]:
+        down, across = -(-rows // tall), -(-vectors // wide)
+        loads = across * rows + down * vectors
+        return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    shapes = ((r, c) for c in range(1, 7) for r in range(1, most // c + 1))
-    return min(shapes, key=lambda shape: (cycles(shape), -shape[0]))
+    tiles = [(r, c) for c in range(1, 7) for r in range(1, registers * 3 // 4 // c + 1)]
+    fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
+    return min(fitting, key=lambda tile: cost(*tile))
 
 
-def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[int, int, list[int]]]:
-    """Split the columns into panels of vectors: (start, stop, widths of one panel's vectors)."""
-    for start, stop, size in _parts(-(-columns // lanes), wide):
-        widths = [lanes] * size
-        rest = columns - (stop - 1) * lanes
-        full = stop if rest >= lanes else stop - size
-        if full > start:
-            yield start * lanes, full * lanes, widths
-        if full < stop:
-            yield full * lanes, stop * lanes, [*widths[1:], rest]
+class _Panel(NamedTuple):
+    """Some columns of right: their first element, the stride of a term, and vectors' widths."""
+
+    array: Any
+    start: Any
+    stride: int
+    widths: list[int]
 
 
 class _Product:
@@ -289,87 +302,109 @@ class _Product:
     def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
         self.offsets, self.add = offsets, add
+        self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
-        """Write the loops around the tiles: the outer ones, blocks of terms, columns, rows."""
-        self.w, self.left, self.right, self.out = w, left, right, out
-        tall, wide = _tile(self.rows[0], -(-self.columns[0] // w.lanes), w.registers)
-        self.slots = [alloca_once(w.builder, w.vector) for _ in range(tall * wide)]
-        origin = [w.index(n) for n in self.offsets]
-        with w.nest(self.loops, origin) as outer, self.block(count) as terms:
+        """Write the loops around the panels: the outer ones and blocks of terms."""
+        self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
+        self.tall, wide = _tile(self.rows[0], -(-self.columns[0] // w.lanes), w.registers)
+        self.slots = [alloca_once(w.builder, w.vector) for _ in range(self.tall * wide)]
+        size = _PANEL // (wide * w.lanes * w.bytes)
+        if self.large and self.terms[0][2] > wide * w.lanes:
+            copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
+            self.copy = w.builder.bitcast(copy, right.type)
+        with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths in _panels(self.columns[0], w.lanes, wide):
                 with w.loop(start, stop, len(widths) * w.lanes) as column:
-                    strides = self.columns[1], 1, 1
-                    starts = [w.at(s, (column, n)) for s, n in zip(outer, strides, strict=True)]
-                    self.panel(starts, tall, widths, *terms)
+                    self.panel(w.along(outer, column, (self.columns[1], 1, 1)), widths, block)
 
     @contextmanager
-    def block(self, count: Any) -> Iterator[Any]:
-        """Write the loop over the blocks of the first dimension of the terms.
+    def blocks(self, size: int, count: Any) -> Iterator[Any]:
+        """Write the loop over the blocks of terms of a large contraction.
 
-        Gives start and stop, and a flag for the first block unless there is no other.
+        Gives the first term, the end, and a flag for the blocks after the first if there are some.
         """
-        inner = math.prod(dimension[0] for dimension in self.terms[1:])
-        size = max(1, _TERMS // inner)
-        total = self.terms[0][0]
-        if total is not None and total <= size:
-            yield 0, total, None
+        w, b, total = self.w, self.w.builder, self.terms[0][0]
+        if not self.large or (total is not None and total <= size):
+            yield 0, count if total is None else total, None
             return
-        w, b = self.w, self.w.builder
-        if total is not None:
-            size = _parts(total, size)[0][2]
-        total = w.index(count if total is None else total)
-        some = b.select(b.icmp_signed(">", total, w.index(1)), total, w.index(1))
-        with w.loop(0, some, size) as start:  # one turn at least, as no terms have a sum too
-            end = b.add(start, w.index(size))
-            stop = b.select(b.icmp_signed("<", end, total), end, total)
-            yield start, stop, b.icmp_signed("==", start, w.index(0))
+        size = size if total is None else _parts(total, size)[0][2]
+        stop = w.index(count if total is None else total)
+        some = b.select(b.icmp_signed(">", stop, w.index(1)), stop, w.index(1))
+        with w.loop(0, some, size) as first:  # once for no terms too: their sum is 0
+            end = b.add(first, w.index(size))
+            end = b.select(b.icmp_signed("<", end, stop), end, stop)
+            yield first, end, b.icmp_signed(">", first, w.index(0))
 
-    def panel(self, starts: Any, tall: int, widths: list[int], *terms: Any) -> None:
-        """Write the loop over the rows of tiles."""
-        w = self.w
-        _, left, _, out = self.rows
-        for begin, end, size in _parts(self.rows[0], tall):
-            with w.loop(begin, end, size) as row:
-                moved = w.at(starts[0], (row, left)), starts[1], w.at(starts[2], (row, out))
-                self.tile(moved, size, widths, *terms)
+    def panel(self, starts: list[Any], widths: list[int], block: Any) -> None:
+        """Write the loop over the rows of tiles of one panel."""
+        panel = _Panel(self.right, starts[1], self.terms[0][2], widths)
+        if self.copy is not None:
+            panel = self.copied(panel, *block[:2])
+        for begin, end, tall in _parts(self.rows[0], self.tall):
+            with self.w.loop(begin, end, tall) as row:
+                left, _, out = self.w.along(starts, row, self.rows[1:])
+                self.tile(left, out, panel, [widths] * tall, block)
 
-    def tile(self, starts: Any, rows: int, widths: list[int], *block: Any) -> None:
-        """Write one tile: accumulators are set, all terms of the block are added, stored."""
-        w, stride = self.w, self.rows[3]
-        begin, end, first = block
+    def copied(self, panel: _Panel, first: Any, end: Any) -> _Panel:
+        """Write the copy of a panel in which the vectors of a term follow those of the last one.
+
+        Lines that are a power of two apart, as the rows of right often are, evict each other.
+        """
+        w, size = self.w, len(panel.widths) * self.w.lanes
+        start = w.at(0, (first, -size))
+        with w.loop(first, end) as term:
+            place = w.at(start, (term, size))
+            for n, vector in enumerate(
+                self.vectors(panel, w.at(panel.start, (term, panel.stride)))
+            ):
+                w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
+        return _Panel(self.copy, start, size, [w.lanes] * len(panel.widths))
+
+    def tile(self, left: Any, out: Any, panel: _Panel, widths: list[list[int]], block: Any) -> None:
+        """Write one tile: its accumulators are set, the terms of the block added, and stored."""
+        w, (first, end, later) = self.w, block
         cells = [
-            (slot, w.at(starts[2], (r, stride), (c, w.lanes)), widths[c])
-            for slot, (r, c) in zip(
-                self.slots, product(range(rows), range(len(widths))), strict=False
-            )
+            (w.at(out, (r, self.rows[3]), (c, w.lanes)), width)
+            for r, row in enumerate(widths)
+            for c, width in enumerate(row)
         ]
-        for slot, at, width in cells:
+        for slot, (at, width) in zip(self.slots, cells, strict=False):
             w.builder.store(w.load(self.out, at, width) if self.add else w.zero, slot)
-        if first is not None and not self.add:
-            with w.builder.if_then(w.builder.not_(first)):
-                for slot, at, width in cells:
+            if self.large:
+                w.fetch(self.out, at, change=True)
+        if later is not None and not self.add:
+            with w.builder.if_then(later):
+                for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
-        with w.loop(begin, end) as term:
-            moved = [w.at(s, (term, n)) for s, n in zip(starts, self.terms[0][1:], strict=True)]
-            with w.nest(self.terms[1:], moved) as (left, right, _):
-                self.term(left, right, rows, widths)
-        for slot, at, width in cells:
+        strides = self.terms[0][1], panel.stride, 0
+        with w.loop(first, end) as term:
+            starts = w.along((left, panel.start, out), term, strides)
+            with w.nest(self.terms[1:], starts) as (left, right, _):
+                self.term(left, self.vectors(panel, right), widths)
+        for slot, (at, width) in zip(self.slots, cells, strict=False):
             w.store(w.builder.load(slot), self.out, at, width)
 
-    def term(self, left: Any, right: Any, rows: int, widths: list[int]) -> None:
-        """Write one term: a row of vectors of right times a column of numbers of left."""
-        w, b = self.w, self.w.builder
-        vectors = [w.load(self.right, w.at(right, (c, w.lanes)), n) for c, n in enumerate(widths)]
-        slots = iter(self.slots)
-        for row in range(rows):
-            at = w.at(left, (row, self.rows[1]))
-            factor = None if self.columns[1] else w.splat(self.left, at)
-            for c, vector in enumerate(vectors):
-                other = factor or w.load(self.left, w.at(at, (c, w.lanes)), widths[c])
+    def vectors(self, panel: _Panel, start: Any) -> list[Any]:
+        """Return the vectors of a panel's term."""
+        w = self.w
+        return [
+            w.load(panel.array, w.at(start, (n, w.lanes)), m) for n, m in enumerate(panel.widths)
+        ]
+
+    def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
+        """Write one term: the vectors of right times a number of left for each row of the tile."""
+        w, b, slots = self.w, self.w.builder, iter(self.slots)
+        starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
+        if self.large:
+            for start in {0: starts[0], 1: starts[-1]}.values():
+                w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
+        for start, row in zip(starts, widths, strict=True):
+            splat = None if self.columns[1] else w.splat(self.left, start)
+            for n, (vector, width) in enumerate(zip(vectors, row, strict=True)):
+                factor = splat or w.load(self.left, w.at(start, (n, w.lanes)), width)
                 slot = next(slots)
-                total = w.call("llvm.fmuladd.*", w.vector, other, vector, b.load(slot))
-                b.store(total, slot)
+                b.store(w.call("llvm.fmuladd.*", w.vector, factor, vector, b.load(slot)), slot)
 
 
 def _contraction(
@@ -478,7 +513,7 @@ def _transpose(rows: int, columns: int, count: int = 1) -> Any:
 
     def write(w: _Writer, source: Any, target: Any) -> None:
         square = ((count, rows * columns),)
-        with w.nest(square, [w.index(0)]) as (base,):
+        with w.nest(square, [0]) as (base,):
             for r0, r1, height in _strips(rows, w.lanes):
                 with w.loop(r0, r1, height) as r:
                     for c0, c1, width in _strips(columns, w.lanes):
