@@ -11,7 +11,7 @@ from symprop.reading import read
 if TYPE_CHECKING:
     from symprop.network import Network
 
-__all__ = ["load_example", "names", "path"]
+__all__ = ["bench_names", "load_example", "names", "path"]
 
 
 def names() -> tuple[str, ...]:
@@ -23,21 +23,34 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _folder().glob("*.toml")))
 
 
+def bench_names() -> tuple[str, ...]:
+    """Return the names of the networks that `symprop bench` times, the smallest first.
+
+    They come without data.
+    """
+    return ("T1", "T2", "M0", "M1", "M3")
+
+
 def path(name: str) -> Path:
     """Return where the description of a network stands; its data file is beside it.
 
     Raises `DescriptionError` where no network has that name.
     """
+    if name in bench_names():
+        return _folder() / "bench" / f"{name}.toml"
     if name not in names():
+        known = (*names(), *bench_names())
         raise DescriptionError(
-            f"no network {name!r} comes with symprop{nearest(name, names())}; "
-            f"there are {', '.join(names())}"
+            f"no network {name!r} comes with symprop{nearest(name, known)}; "
+            f"there are {', '.join(known)}"
         )
     return _folder() / f"{name}.toml"
 
 
 def load_example(name: str) -> Network:
     """Return a network that comes with symprop; raise `DescriptionError` for other names.
+
+    Those of `names` and those of `bench_names`.
 
     >>> load_example("kumar").objective.name
     'E'

@@ -13,7 +13,7 @@ FLOORS = (
     "errors cache functions indices formulas equation network quantities description reading "
     "layers derivation optimizers options identity scalar machinery vectors templating "
     "lower printer render machine_code loader compiler "
-    "verification generation data weights training examples explain cli"
+    "verification generation data weights training examples explain bench cli"
 ).split()
 """The house from the ground up; a package is one floor, its own modules are ordered inside."""
 

@@ -69,9 +69,16 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_list_names_the_bundled_networks() -> None:
-    names = {row["name"] for row in json.loads(run("list", "--json").stdout)}
-    assert names == {"kumar", "lamsal", "two_hidden_layers", "relu", "one_neuron", "digits"}
-    assert "digits" in run("list").stdout
+    groups: dict[str, set[str]] = {}
+    for row in json.loads(run("list", "--json").stdout):
+        groups.setdefault(row["group"], set()).add(row["name"])
+    assert groups == {
+        "example": {"kumar", "lamsal", "two_hidden_layers", "relu", "one_neuron", "digits"},
+        "bench": {"T1", "T2", "M0", "M1", "M3"},
+    }
+    examples, _, benches = run("list").stdout.partition("symprop bench")
+    assert "digits" in examples
+    assert "M3" in benches
 
 
 def test_show_prints_equations_adjoints_and_gradients(line: Path) -> None:

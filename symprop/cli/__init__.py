@@ -1,4 +1,4 @@
-"""The ``symprop`` command: list, show, generate, verify, train and check networks.
+"""The ``symprop`` command: list, show, generate, verify, train, time and check networks.
 
 Results go to standard output, messages to standard error. Exit status: 0 success,
 1 the work failed (kernels that do not verify, a loss that diverges), 2 wrong usage or
@@ -13,7 +13,7 @@ import sys
 import click
 
 from symprop import __version__
-from symprop.cli import making, reading, working
+from symprop.cli import making, reading, timing, working
 from symprop.errors import SympropError
 
 __all__ = ["main"]
@@ -48,6 +48,6 @@ def cli() -> None:
 
 for command in (
     reading.list_networks, reading.show, reading.report, reading.explain, making.generate,
-    making.verify, making.train, working.check, working.exercise,
+    making.verify, making.train, timing.bench, working.check, working.exercise,
 ):  # fmt: skip
     cli.add_command(command)

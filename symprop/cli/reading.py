@@ -35,20 +35,25 @@ def list_networks(as_json: bool) -> None:
     """List the networks that come with symprop."""
     from symprop import examples
 
-    networks = [examples.load_example(name) for name in examples.names()]
+    groups = {"example": examples.names(), "bench": examples.bench_names()}
+    networks = [
+        (examples.load_example(name), group) for group, names in groups.items() for name in names
+    ]
     rows = [
         {"name": net.name, "inputs": len(net.inputs), "parameters": count_weights(net),
-         "equations": len(net.equations)}
-        for net in networks
+         "equations": len(net.equations), "group": group}
+        for net, group in networks
     ]  # fmt: skip
     if as_json:
         print_json(rows)
         return
-    width = max(len(net.name) for net in networks)
+    width = max(len(net.name) for net, _ in networks)
     for row in rows:
+        if row["group"] == "bench" and row["name"] == groups["bench"][0]:
+            click.echo("\nFor `symprop bench`, without data:")
         click.echo(
             f"{row['name']:{width}}  {row['equations']:2} equations  "
-            f"{row['parameters']:5} weights and biases"
+            f"{row['parameters']:6} weights and biases"
         )
 
 

@@ -22,7 +22,8 @@ def find_network(net: str) -> tuple[Network, Path]:
     """Return the network that NET names, and the folder its data files are in."""
     from symprop import description, examples
 
-    if net in examples.names():
+    known = (*examples.names(), *examples.bench_names())
+    if net in known:
         path = examples.path(net)
         return description.read(path), path.parent
     if net.endswith(".toml"):
@@ -31,7 +32,7 @@ def find_network(net: str) -> tuple[Network, Path]:
     if colon and file.endswith(".py"):
         return _network_in_code(Path(file), name), Path(file).resolve().parent
     raise DescriptionError(
-        f"NET {net!r}: expected a .toml file, file.py:name, or one of {', '.join(examples.names())}"
+        f"NET {net!r}: expected a .toml file, file.py:name, or one of {', '.join(known)}"
     )
 
 
