@@ -8,6 +8,7 @@ Here a compiled function is one file in an entry of `symprop.cache`: where, and 
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import platform
 from contextlib import suppress
@@ -64,8 +65,8 @@ def _constants(module: ModuleType) -> list[str]:
 
 def _bound(function: FunctionType) -> str:
     """Return the constants that a function made by another one keeps from it."""
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return repr([value for value in cells if _is_constant(value)])
+    kept = inspect.getclosurevars(function).nonlocals
+    return repr(sorted((name, value) for name, value in kept.items() if _is_constant(value)))
 
 
 def _is_constant(value: Any) -> bool:

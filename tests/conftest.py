@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 
-_FOLDER = tempfile.TemporaryDirectory(prefix="symprop-tests-", ignore_cleanup_errors=True)
-"""One for each process that runs tests; it is gone when the process ends."""
-
-os.environ["SYMPROP_CACHE_DIR"] = _FOLDER.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the processes that xdist starts share this one's
+    _FOLDER = tempfile.TemporaryDirectory(prefix="symprop-tests-", ignore_cleanup_errors=True)
+    os.environ["SYMPROP_CACHE_DIR"] = _FOLDER.name
