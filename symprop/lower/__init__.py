@@ -19,7 +19,7 @@ model of `strategy`. The result, `Program`, is frozen and prints as pseudo-code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from sympy.core.parameters import distribute
@@ -57,10 +57,8 @@ def lower(
     """
     network = derivation.network
     words = vocabulary(derivation)
-    weights = sum(prod(parameter.shape) for parameter in network.parameters)
-    strategy = choose(
-        network.training.batch_size, _width(derivation), weights, dtype, layout, products
-    )
+    batch_size = network.training.batch_size
+    strategy = choose(batch_size, _width(derivation), dtype, layout, products)
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
         forward, loss, gradient = (
             _kernel(request, derivation, words, strategy) for request in _requests(words, network)
@@ -106,9 +104,7 @@ def _kernel(
     needed = live((*derivation.forward, *derivation.backward), request.wanted)
     equations = live(_shared(needed, words), request.wanted)
     outside = {variable.name for variable in request.outputs}
-    block = strategy.forward if request.name == "forward" else strategy.block
-    strategy = replace(strategy, block=block)
-    lanes = block if strategy.lanes else 0
+    lanes = strategy.block if strategy.lanes else 0
     batched = batch(equations, words, outside, lanes)
     shapes = _shapes(equations, batched, words, lanes)
     taken = {*words.taken, *shapes}
@@ -117,7 +113,7 @@ def _kernel(
         steps, shapes = accumulate(steps, shapes, taken, lanes)
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     nests, kept = localise(schedule(steps), shapes, outside)
-    return _written(request, nests, kept, words, derivation.network, block)
+    return _written(request, nests, kept, words, derivation.network, strategy.block)
 
 
 def _written(
@@ -133,7 +129,7 @@ def _written(
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     body = statements(nests, taken, words.sample)
-    return Kernel(request.name, block, request.data, request.outputs, workspace, total, body)
+    return Kernel(request.name, request.data, request.outputs, workspace, total, body)
 
 
 def _shapes(

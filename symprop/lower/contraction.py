@@ -49,6 +49,7 @@ from symprop.lower.program import (
     Matrix,
     Multiply,
     Step,
+    Transpose,
     element,
     extent,
     is_sample,
@@ -83,7 +84,41 @@ def contract(
     pass_ = _Contraction(dict(shapes), taken, strategy)
     for step in steps:
         pass_.add(step)
-    return tuple(pass_.done), pass_.shapes
+    return _column_sums(pass_.done), pass_.shapes
+
+
+def _column_sums(steps: list[Step]) -> tuple[Step, ...]:
+    """Let sums over the samples of what has a transposed copy read that copy.
+
+    ``g[j] += d[j,s]`` would reduce a register for each j; ``g[j] += d_T[s,j]`` adds registers up.
+    """
+    copies = {name_of(s.source): s for s in steps if isinstance(s, Transpose) and s.batch == 1}
+    kept: list[Step] = []
+    moved: list[Step] = []
+    for place, step in enumerate(steps):
+        copy = copies.get(name_of(step.value)) if _adds_rows(step) else None
+        if copy is None or _touched(steps[place + 1 :], name_of(step.target)):
+            kept.append(step)
+            continue
+        *own, sample = step.value.indices
+        value = element(name_of(copy.target), (sample, *own))
+        moved.append(replace(step, value=value, loops=(sample, *own)))
+    return (*kept, *moved)
+
+
+def _touched(steps: Iterable[Step], name: str) -> bool:
+    return any(access.name == name for step in steps for access in step.accesses)
+
+
+def _adds_rows(step: Step) -> bool:
+    """Tell whether a step is ``g[j] += d[j,s]``, summed over the samples."""
+    if not isinstance(step, Compute) or not step.accumulate or not isinstance(step.value, Indexed):
+        return False
+    if not isinstance(step.target, Indexed):
+        return False
+    *own, last = step.value.indices
+    plain = isinstance(last, Lane) and extent(last) is None
+    return plain and tuple(own) == tuple(step.target.indices) == step.loops[:-1]
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from symprop.network import Value, Variable
 
 __all__ = [
     "ALL",
+    "LANES",
     "SAMPLES",
     "Access",
     "Assign",
@@ -47,18 +48,22 @@ __all__ = [
     "element",
     "extent",
     "is_sample",
+    "length",
     "name_of",
 ]
 
 SAMPLES = Symbol("number of samples", integer=True, positive=True)
 """How many samples a kernel is given; the range of the sample index."""
 
+LANES = Symbol("number of lanes", integer=True, positive=True)
+"""The number of samples rounded up to whole registers: what a kernel in lanes computes."""
+
 ALL = Symbol(":")
 """Stands in an access for a whole axis, which a matrix product reads at once."""
 
 
 class Lane(Idx):
-    """An index over the samples of a block, the last axis of a tensor in lanes."""
+    """An index over the lanes of a block, the last axis of a tensor; its range is their room."""
 
 
 def is_sample(index: Basic) -> bool:
@@ -69,6 +74,14 @@ def is_sample(index: Basic) -> bool:
 def extent(index: Idx) -> int | None:
     """Return how many values `index` takes; None for the sample index."""
     return None if index.upper.has(SAMPLES) else size(index)
+
+
+def length(index: Idx) -> int | Symbol:
+    """Return over how many values a loop over `index` runs."""
+    count = extent(index)
+    if count is None:
+        return SAMPLES
+    return LANES if isinstance(index, Lane) else count
 
 
 def element(name: str, subscripts: tuple[Expr, ...] = ()) -> Symbol | Indexed:
@@ -193,19 +206,22 @@ class Tiling:
 
     For all values of `loops`, `rows` and `columns` the sum over `terms` of a product of two
     elements. Along the columns `right` and `out` are contiguous; `left` stands
-    still (stride 0, its element is spread over a vector) or moves with them (1).
+    still (stride 0, its element is spread over a vector) or moves with them (1). Columns
+    without a count are the lanes.
     """
 
-    columns: tuple[int, int]
+    columns: tuple[int | None, int]
     rows: Axis
     terms: tuple[Axis, ...]
     loops: tuple[Axis, ...]
     offsets: tuple[int, int, int]
 
     @property
-    def runtime(self) -> bool:
-        """Whether the first term counts the samples."""
-        return self.terms[0].count is None
+    def counted(self) -> Symbol | None:
+        """What is known only when the kernel runs: the lanes, the samples or nothing."""
+        if self.columns[0] is None:
+            return LANES
+        return SAMPLES if self.terms[0].count is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +255,17 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Transpose:
-    """``target[b, c, r] = source[b, r, c]`` for tensors seen as (batch, rows, columns)."""
+    """``target[b, c, r] = source[b, r, c]`` for tensors seen as (batch, rows, columns).
+
+    With `lanes` the columns are the lanes, of which only those in use are copied.
+    """
 
     target: Indexed
     source: Indexed
     batch: int
     rows: int
     columns: int
+    lanes: bool
     comment: str = ""
 
     @property
@@ -333,14 +353,13 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One compiled function: it works on a block of at most `block` samples.
+    """One compiled function: it works on a block of at most `Strategy.block` samples.
 
     `data` are the inputs (and targets) that it reads, `outputs` the arrays that it
     fills. `workspace` lies in one flat array of `size` numbers.
     """
 
     name: str
-    block: int
     data: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     workspace: tuple[Storage, ...]
@@ -402,7 +421,7 @@ def _listing(statements: tuple[Statement, ...], depth: int) -> Iterator[str]:
     for statement in statements:
         match statement:
             case Loop(index, body):
-                yield f"{margin}for {index_name(index)} in {extent(index) or SAMPLES}:"
+                yield f"{margin}for {index_name(index)} in {length(index)}:"
                 yield from _listing(body, depth + 1)
             case Branch(cases):
                 for condition, body in cases:

@@ -75,7 +75,7 @@ def _joins(step: Step, group: list[Step], depth: int) -> bool:
     ours, theirs = step.loops[depth], group[0].loops[depth]
     if extent(ours) != extent(theirs) or is_sample(ours) != is_sample(theirs):
         return False
-    if extent(ours) is not None and any(map(_clears, (step, *group))):
+    if not is_sample(ours) and any(map(_clears, (step, *group))):
         return False
     return all(_aligned(step, ours, other, theirs) for other in group)
 

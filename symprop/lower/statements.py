@@ -20,6 +20,7 @@ from symprop.lower.program import (
     Compute,
     Contract,
     Fill,
+    Lane,
     Loop,
     Matrix,
     Multiply,
@@ -178,6 +179,8 @@ def _reduces(node: Basic) -> bool:
 
 def _filled(loop: Loop) -> Fill | None:
     """Return the loop as a `Fill` where all that it does is to set a tensor to 0."""
+    if isinstance(loop.index, Lane):  # a slice would be as long as the room for lanes
+        return None
     lines = [line for line in loop.body if not isinstance(line, Note)]
     match lines:
         case [Fill(name, (*outer, last))] if last == loop.index:

@@ -45,13 +45,12 @@ _ITEMSIZES = {"float64": 8, "float32": 4}
 class Strategy:
     """The choices for the kernels of a network, and why.
 
-    `lanes` is the width of a vector, 0 where the samples are rows. `block` is the number of
-    samples that the training kernels work on at a time, `forward` that of the forward kernel.
+    `lanes` is the width of a vector, 0 where the samples are rows. `block` is how many
+    samples a kernel works on at a time at most; fewer take whole vectors.
     """
 
     lanes: int
     block: int
-    forward: int
     products: Products = "model"
     reason: str = ""
 
@@ -64,17 +63,16 @@ class Strategy:
 def choose(
     batch: int,
     width: int,
-    weights: int,
     dtype: str,
     layout: Layout = "model",
     products: Products = "model",
 ) -> Strategy:
     """Return the strategy for steps of `batch` samples.
 
-    `width` is how many values one sample has in all tensors together, `weights` the number
-    of parameters; `layout` and `products` other than "model" overrule the cost model.
+    `width` is how many values one sample has in all tensors together; `layout` and
+    `products` other than "model" overrule the cost model.
 
-    >>> choose(32, 200, 2410, "float32").block, choose(1, 200, 2410, "float32").layout
+    >>> choose(32, 200, "float32").block, choose(1, 200, "float32").layout
     (32, 'rows')
     """
     lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
@@ -84,13 +82,12 @@ def choose(
     if layout == "rows":
         low, high = _ROWS
         block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
-        return Strategy(0, block, block, products, f"steps of {batch} samples fill no register")
+        return Strategy(0, block, products, f"steps of {batch} samples fill no register")
     most = max(LEAST, fit)
     blocks = -(-batch // most)
     block = _whole(-(-batch // blocks), lanes)
-    small = weights * itemsize <= CACHE["lanes"]
     reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"
-    return Strategy(lanes, block, lanes if small else block, products, reason)
+    return Strategy(lanes, block, products, reason)
 
 
 def _whole(samples: int, lanes: int) -> int:

@@ -91,7 +91,8 @@ def _tiling(
     columns = _columns(target, own, moves)
     if columns is None:
         return None
-    width = prod(moves[index].count or 1 for index in columns)
+    lanes = isinstance(columns[-1], Lane)
+    width = None if lanes else prod(moves[index].count or 1 for index in columns)
     along = moves[columns[-1]].left
     rest = [moves[index] for index in _ordered(target, own) if index not in columns]
     rows = [axis for axis in rest if axis.left and axis.out and not axis.right]
@@ -188,4 +189,5 @@ def transposed(factor: Indexed, group: tuple[Idx, ...], name: str, shapes: Shape
     lengths = shapes[name_of(factor)]
     target = element(name, transposed_axes(factor, group))
     batch, rows, columns = lengths[:begin], lengths[begin:end], lengths[end:]
-    return Transpose(target, factor, prod(batch), prod(rows), prod(columns))
+    lanes = len(columns) == 1 and isinstance(factor.indices[-1], Lane)
+    return Transpose(target, factor, prod(batch), prod(rows), prod(columns), lanes)

@@ -9,7 +9,7 @@ from typing import Protocol
 from sympy import Idx
 
 from symprop.indices import numbered
-from symprop.lower.program import SAMPLES
+from symprop.lower.program import LANES, SAMPLES
 from symprop.network import RESERVED, Equation, Network
 
 __all__ = ["Derived", "Vocabulary", "new_name", "vocabulary"]
@@ -71,6 +71,7 @@ def vocabulary(derivation: Derived) -> Vocabulary:
     for adjoint, name in adjoints.items():
         identifiers[adjoint] = new_name(f"{'g' if name in parameters else 'd'}_{name}", taken)
     identifiers[str(SAMPLES)] = new_name("samples", taken)
+    identifiers[str(LANES)] = new_name("lanes", taken)
     return Vocabulary(
         loss=loss,
         data=frozenset(variable.name for variable in (*network.inputs, *network.targets)),

@@ -67,7 +67,6 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         **frames.kernels(),
         **Calls(frames).context(),
         **Loop(frames).context(),
-        "forward_block": program.strategy.forward,
         "imports": imports(vectors.imports() if frames.lanes else ""),
         "forms": joined(frames.forms.lines()),
     }

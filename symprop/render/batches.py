@@ -25,18 +25,12 @@ class Batches:
 
     frames: Frames
 
-    def limit(self, kernel: Kernel) -> str:
-        """Return the name of the number of samples of a kernel's block."""
-        strategy = self.frames.program.strategy
-        own = kernel.name == "forward" and strategy.forward != strategy.block
-        return "_FORWARD_BLOCK" if own else "_BLOCK"
-
-    def arrays(self, kernel: Kernel, variables: Iterable[Variable], rows: str) -> Iterator[str]:
+    def arrays(self, variables: Iterable[Variable], rows: str) -> Iterator[str]:
         """Yield the lines that make room for a block; `rows` is how many samples it has in rows."""
         for variable in variables:
             kind = "np.int64" if variable.name in self.frames.network.index_inputs else "real"
             lengths = [str(length) for length in variable.shape]
-            axes = [*lengths, self.limit(kernel)] if self.frames.lanes else [rows, *lengths]
+            axes = [*lengths, "_BLOCK"] if self.frames.lanes else [rows, *lengths]
             shape = f"({', '.join(axes)})" if len(axes) > 1 else axes[0]
             maker = "zeros" if self.frames.lanes else "empty"
             yield f"    {self.frames.batches[variable.name]} = np.{maker}({shape}, {kind})"
@@ -52,7 +46,7 @@ class Batches:
         plain = [v for v in kernel.data if not self.frames.lanes or v.name in integers]
         for variable in kernel.data:
             if variable not in plain:
-                collect = self.frames.forms.gather(prod(variable.shape), kernel.block)
+                collect = self.frames.forms.gather(prod(variable.shape), self.frames.program.strategy.block)
                 parts = [variable.name, order, place, count, self.frames.batches[variable.name]]
                 yield from call(f"{collect}(", parts, depth=depth)
         if plain:

@@ -112,9 +112,9 @@ class Calls:
             for p in frames.parameters(kernel)
         ]
         variables = (*kernel.data, *kernel.outputs)
-        part = f"[{first} : {first} + {self.batches.limit(kernel)}]"
+        part = f"[{first} : {first} + _BLOCK]"
         arrays = [frames.batches[v.name] if frames.lanes else f"{v.name}{part}" for v in variables]
-        counted = [frames.named["rows"]] if frames.counted(kernel) else []
+        counted = [frames.named["rows"]] if frames.lanes else []
         workspace = [frames.named["workspace"]] if kernel.size else []
         return [*weights, *arrays, *counted, *extra, *workspace]
 
@@ -127,16 +127,16 @@ class Calls:
         yield f"    {frames.named['n']} = {kernel.data[0].name}.shape[0]"
         if frames.lanes:
             yield f"    {frames.named['order']} = np.arange({frames.named['n']})"
-            yield from self.batches.arrays(kernel, (*kernel.data, *kernel.outputs), "")
+            yield from self.batches.arrays((*kernel.data, *kernel.outputs), "")
         if kernel.size:
             yield f"    {frames.named['workspace']} = {frames.memory(kernel.size)}"
 
     def _loop(self, kernel: Kernel) -> Iterator[str]:
         """Yield the head of the loop over the blocks."""
-        n, limit = self.frames.named, self.batches.limit(kernel)
-        yield f"    for {n['first']} in range(0, {n['n']}, {limit}):"
+        n = self.frames.named
+        yield f"    for {n['first']} in range(0, {n['n']}, _BLOCK):"
         if self.frames.lanes:
-            yield f"        {n['rows']} = min({limit}, {n['n']} - {n['first']})"
+            yield f"        {n['rows']} = min(_BLOCK, {n['n']} - {n['first']})"
             yield from self.batches.collected(kernel, n["order"], n["first"], 2, n["rows"])
 
     def _forward(self) -> Iterator[str]:

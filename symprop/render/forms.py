@@ -23,8 +23,10 @@ class Forms:
 
     def transpose(self, step: Transpose) -> str:
         """Return the name of the function that makes a transposed copy."""
-        batch = [str(step.batch)] if step.batch > 1 else []
-        return self._named("_exchange", "_transpose(", [str(step.rows), str(step.columns), *batch])
+        parts = [str(step.rows), str(step.columns), str(step.batch), str(step.lanes)]
+        while parts[-1] in ("1", "False"):
+            parts.pop()
+        return self._named("_exchange", "_transpose(", parts)
 
     def gather(self, width: int, block: int) -> str:
         """Return the name of the function that collects samples of `width` numbers."""

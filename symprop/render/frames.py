@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from symprop.lower.program import SAMPLES, Kernel, Program, Storage
+from symprop.lower.program import LANES, SAMPLES, Kernel, Program, Storage
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
 from symprop.options import Options
@@ -25,7 +25,7 @@ __all__ = ["Frames"]
 _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "moments",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size", "total",
-    "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "order",
+    "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "order", "mode",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 
@@ -103,21 +103,18 @@ class Frames:
         words = {word for line in self.written[kernel.name] for word in _words(line)}
         return [p for p in self.network.parameters if p.name in words]
 
-    def counted(self, kernel: Kernel) -> bool:
-        """Tell whether a kernel in lanes is told how many samples there are."""
-        words = {word for line in self.written[kernel.name] for word in _words(line)}
-        return self.lanes and self.samples in words
-
     def _arguments(self, kernel: Kernel) -> list[str]:
         given = (*self.parameters(kernel), *kernel.data, *kernel.outputs)
-        extra = [self.samples] if self.counted(kernel) else []
+        extra = [self.samples] if self.lanes else []
         extra += [self.named["gradient"]] if kernel.name == "gradient" else []
         extra += [self.named["workspace"]] if kernel.size else []
         return [*(v.name for v in given), *extra]
 
     def _body(self, kernel: Kernel) -> Iterator[str]:
         if self.lanes:
+            lanes = self.program.strategy.lanes
             yield "    _hot()"
+            yield f"    {self.printer.name(str(LANES))} = -(-{self.samples} // {lanes}) * {lanes}"
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
         for storage in kernel.workspace:

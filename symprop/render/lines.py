@@ -10,6 +10,7 @@ from sympy import Add, Expr, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
 from symprop.lower.program import (
+    LANES,
     SAMPLES,
     Assign,
     Branch,
@@ -22,6 +23,7 @@ from symprop.lower.program import (
     Statement,
     Transpose,
     extent,
+    length,
     name_of,
 )
 from symprop.printer import Printer
@@ -50,11 +52,13 @@ class Lines:
                 case Product():
                     yield from self._product(statement, depth)
                 case Contract(target, left, right):
-                    samples = [self.printer.name(str(SAMPLES))] * statement.tiling.runtime
-                    names = [*map(self._tensor, (left, right, target)), *samples]
+                    counted = statement.tiling.counted
+                    names = [*map(self._tensor, (left, right, target))]
+                    names += [self.printer.name(str(counted))] if counted else []
                     yield from call(f"{self.forms.product(statement)}(", names, depth=depth)
                 case Transpose(target, source):
                     names = [self._tensor(source), self._tensor(target)]
+                    names += [self.printer.name(str(LANES))] if statement.lanes else []
                     yield from call(f"{self.forms.transpose(statement)}(", names, depth=depth)
                 case Fill(name, subscripts):
                     inside = ", ".join([*map(self.printer.subscript, subscripts), ":"])
@@ -73,8 +77,7 @@ class Lines:
 
     def length(self, index: Idx) -> str:
         """Return the text of how many values an index takes."""
-        found = extent(index)
-        return self.printer.name(str(SAMPLES)) if found is None else str(found)
+        return self.printer.name(str(length(index)))
 
     def extent_of(self, axes: Sequence[Idx]) -> str:
         """Return the text of how many elements some axes have together.

@@ -60,6 +60,8 @@ class Loop:
         once = Printer("float64", {"t": n["iteration"], **self.frames.rates})
         taken = {*self.frames.program.taken, *n.values(), *self.frames.rates.values()}
         factors = {name: new_name(name, taken) for name, _ in update.factors}
+        if self.frames.lanes:
+            yield "    _hot()"
         for row, slot in enumerate(optimizer.slots):
             yield f"    {n[slot]} = {n['moments']}[{row}]"
         for name, value in update.factors:
@@ -120,13 +122,17 @@ class Loop:
                 yield f"    {parameter.name} = {self.frames.slice('theta', parameter)}"
         if not self.frames.lanes:
             yield f"    {n['rows']} = min(batch_size, _BLOCK)"
-        yield from Batches(self.frames).arrays(kernel, self.frames.data, n["rows"])
+        yield from Batches(self.frames).arrays(self.frames.data, n["rows"])
         yield f"    {n['gradient']} = {self.frames.memory(self.frames.size)}"
         yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
         if kernel.size:
             yield f"    {n['workspace']} = {self.frames.memory(kernel.size)}"
+        if self.frames.lanes:
+            yield f"    {n['mode']} = _flush()"
         yield f"    for _ in range({n['steps']}):"
         yield from self._step()
+        if self.frames.lanes:
+            yield f"    _restore({n['mode']})"
         fields = ("theta", "moments", "iteration", "epoch", "position", "permutation", "random")
         values = [*(n[name] for name in fields), n["partial"]]
         yield from call("return State(", values, depth=1)
@@ -158,7 +164,7 @@ class Loop:
         batches = [self.frames.batches[variable.name] for variable in kernel.data]
         if not self.frames.lanes:
             batches = [f"{batch}[:{n['rows']}]" for batch in batches]
-        batches += [n["rows"]] if self.frames.counted(kernel) else []
+        batches += [n["rows"]] if self.frames.lanes else []
         workspace = [n["workspace"]] if kernel.size else []
         yield f"            if {n['first']} == _BLOCK:"
         yield f"                _copy({n['part']}, {n['gradient']})"
