@@ -159,18 +159,24 @@ class TorchCompile(Torch):
 
 
 class Jax:
-    """JAX with all epochs of a run in one compiled scan over epochs and batches."""
+    """JAX with all epochs of a run in one compiled scan over epochs and batches.
+
+    Scalar parameters travel in one vector: ten of them apart made a step of T1 15 times as long.
+    """
 
     def __init__(self, workload: Workload) -> None:
         import jax
 
-        jax.config.update("jax_enable_x64", workload.settings.dtype == "float64")
+        self.dtype = workload.settings.dtype
+        self.scalars = [n for n in workload.trainable if workload.parameters[n].ndim == 0]
+        self.tensors = [n for n in workload.trainable if workload.parameters[n].ndim > 0]
+        jax.config.update("jax_enable_x64", self.dtype == "float64")
         jax.config.update("jax_platforms", "cpu")
         self.jax, self.workload, self.version = jax, workload, jax.__version__
         self.data = tuple(jax.numpy.asarray(array) for array in workload.data.values())
         self.loss = load(translate(differentiate(workload.network)), "jax", workload.settings.dtype)
         optimizer = find(workload.network.training.optimizer)
-        names, _ = NAMESPACES["jax"](workload.settings.dtype)
+        names, _ = NAMESPACES["jax"](self.dtype)
         self.update = translate_rule(optimizer).load(names, lambda array: array)
         self.slots = len(optimizer.slots)
         self.random = np.random.default_rng(0)
@@ -180,8 +186,8 @@ class Jax:
     def first(self) -> tuple[Mapping[str, Any], float]:
         """Train one epoch in order."""
         order = np.arange(self.workload.settings.samples, dtype=np.int32)[None]
-        (parameters, *_), losses = self.train(self._start(), self.data, order)
-        found = {name: np.asarray(value) for name, value in parameters.items()}
+        (values, *_), losses = self.train(self._start(), self.data, order)
+        found = {name: np.asarray(value) for name, value in self._named(values).items()}
         return found, float(losses[-1])
 
     def run(self, epochs: int) -> float:
@@ -202,11 +208,19 @@ class Jax:
         return self.random.permuted(orders, axis=1)
 
     def _start(self) -> Any:
-        jnp = self.jax.numpy
-        parameters = {name: jnp.asarray(a) for name, a in self.workload.parameters.items()}
-        trained = {name: parameters[name] for name in self.workload.trainable}
-        slots = {name: (jnp.zeros_like(a),) * self.slots for name, a in trained.items()}
-        return parameters, slots, jnp.zeros((), self.workload.settings.dtype)
+        """Return the tensors that are trained by name, the scalars as one; slots; the step."""
+        jnp, start = self.jax.numpy, self.workload.parameters
+        values = {name: jnp.asarray(start[name]) for name in self.tensors}
+        if self.scalars:
+            values[""] = jnp.asarray([start[name] for name in self.scalars], self.dtype)
+        slots = {name: (jnp.zeros_like(a),) * self.slots for name, a in values.items()}
+        return values, slots, jnp.zeros((), self.dtype)
+
+    def _named(self, values: Any) -> dict[str, Any]:
+        """Return all parameters by name, in order."""
+        found = {**self.workload.parameters, **values}
+        found |= {name: values[""][place] for place, name in enumerate(self.scalars)}
+        return {name: found[name] for name in self.workload.parameters}
 
     def _train(self, state: Any, data: Any, orders: Any) -> Any:
         return self.jax.lax.scan(lambda s, order: self._epoch(s, data, order), state, orders)
@@ -228,20 +242,23 @@ class Jax:
         return state, total / samples
 
     def _step(self, state: Any, batch: Any) -> Any:
-        parameters, slots, t = state
-        trained = {name: parameters[name] for name in self.workload.trainable}
+        values, slots, t = state
 
         def objective(values: Any) -> Any:
-            merged = parameters | values  # its order is lost where JAX flattens it
-            return self.loss(tuple(merged[name] for name in self.workload.parameters), batch)
+            return self.loss(tuple(self._named(values).values()), batch)
 
-        loss, gradients = self.jax.value_and_grad(objective)(trained)
+        loss, gradients = self.jax.value_and_grad(objective)(values)
         t = t + 1
         rates = tuple(self.workload.rates.values())
-        for name, value in trained.items():
-            new, kept = self.update(value, gradients[name], t, slots[name], rates)
-            parameters, slots = parameters | {name: new}, slots | {name: kept}
-        return (parameters, slots, t), loss
+        new = {
+            name: self.update(value, gradients[name], t, slots[name], rates)
+            for name, value in values.items()
+        }
+        return (
+            {name: value for name, (value, _) in new.items()},
+            {name: kept for name, (_, kept) in new.items()},
+            t,
+        ), loss
 
 
 class Sklearn:
