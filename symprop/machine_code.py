@@ -47,9 +47,9 @@ def keep(module: ModuleType, source: str) -> None:
         return
     settings = [f"{name}={getattr(numba.config, name, None)}" for name in _SETTINGS]
     entry = cache.digest(source, *_constants(module), *_versions(), *settings)
-    for name, value in vars(module).items():
-        if isinstance(value, Dispatcher):
-            cast(Any, value)._cache = _KernelCache(name, _bound(value.py_func), entry)
+    kernels = {name: value for name, value in vars(module).items() if isinstance(value, Dispatcher)}
+    for name, value in kernels.items():
+        cast(Any, value)._cache = _KernelCache(name, _bound(value.py_func), entry, kernels)
 
 
 def _versions() -> tuple[str, ...]:
@@ -79,12 +79,16 @@ class _KernelCache(_Cache):
     """What a dispatcher asks for compiled code before it compiles, and gives it to afterwards.
 
     `name` is the module's name for it: functions that one function makes share their own.
+    `kernels` are all dispatchers of the module. Those that a function calls are loaded before it:
+    its code has a copy of theirs, optimised once more, with other roundings, and LLVM
+    takes the one that it meets first. So numbers are the same, bit for bit, in every process.
     """
 
-    def __init__(self, name: str, bound: str, entry: str) -> None:
+    def __init__(self, name: str, bound: str, entry: str, kernels: dict[str, Any]) -> None:
         self._name = name
         self._bound = bound
         self._entry = entry
+        self._kernels = kernels
         self._enabled = True
 
     @property
@@ -107,8 +111,10 @@ class _KernelCache(_Cache):
             return None
         with suppress(Exception):  # whatever is wrong with it, it can be compiled again
             rtsys.initialize(target_context)
-            stored, code = pickle.loads(content)
+            stored, called, code = pickle.loads(content)
             if stored == key:
+                for name, signature in called:
+                    self._kernels[name].compile(signature)
                 return CompileResult._rebuild(target_context, *pickle.loads(code))
         return None
 
@@ -118,7 +124,18 @@ class _KernelCache(_Cache):
             return
         with suppress(Exception):  # such as a type that cannot be pickled: not worth a failure
             key = _key(sig, data.codegen)
-            cache.write(self._entry, self._file(key), dumps((key, dumps(data._reduce()))))
+            content = dumps((key, self._called(data.library), dumps(data._reduce())))
+            cache.write(self._entry, self._file(key), content)
+
+    def _called(self, library: Any) -> list[tuple[str, Any]]:
+        """Return the names and signatures of the module's functions whose code is in a library."""
+        linked = {id(other) for other in library._linking_libraries}
+        return [
+            (name, signature)
+            for name, kernel in self._kernels.items()
+            for signature, result in kernel.overloads.items()
+            if id(result.library) in linked
+        ]
 
     def enable(self) -> None:
         """Take code from the cache, the initial state."""
