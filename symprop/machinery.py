@@ -19,7 +19,7 @@ try:
     from numba import types
     from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
     from numba.extending import intrinsic
-except (ImportError, AttributeError) as error:
+except ImportError as error:
     intrinsic = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 

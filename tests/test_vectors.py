@@ -1,0 +1,383 @@
+"""The vector machinery against NumPy, on this processor, on lesser ones, and as plain loops."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+from numba.core.errors import TypingError
+from numpy.lib.stride_tricks import as_strided
+
+from symprop import loader, machinery, vectors
+
+X86 = platform.machine() in {"x86_64", "AMD64"}
+GUARD = 80  # elements before and behind each array; more than a vector
+
+Rng = np.random.Generator
+
+
+@dataclass
+class Case:
+    """The arguments of `_contraction` and what is needed to try it."""
+
+    columns: tuple[int, int]
+    rows: tuple[int, int, int, int]
+    terms: tuple[tuple[int, int, int, int], ...]
+    loops: tuple[tuple[int, int, int, int], ...] = ()
+    guard: int = GUARD
+    add: bool = False
+    dtype: str = "float32"
+    runtime: bool = False
+
+    @property
+    def offsets(self) -> tuple[int, int, int]:
+        return (self.guard,) * 3
+
+    @property
+    def dimensions(self) -> list[tuple[int, int, int, int]]:
+        width, lane = self.columns
+        return [*self.loops, self.rows, *self.terms, (width, lane, 1, 1)]
+
+    def arguments(self) -> tuple[Any, ...]:
+        terms = [list(term) for term in self.terms]
+        if self.runtime:
+            terms[0][0] = None
+        kept = tuple(tuple(term) for term in terms)
+        return self.columns, self.rows, kept, self.loops, self.offsets, self.add
+
+    def size(self, array: int) -> int:
+        """Return how many elements an array has between its guards."""
+        return 1 + sum((dim[0] - 1) * dim[1 + array] for dim in self.dimensions if dim[0])
+
+    def view(self, data: np.ndarray, array: int) -> np.ndarray:
+        """Return an array with an axis for each dimension, for out without the terms."""
+        dims = [dim for dim in self.dimensions if array < 2 or dim not in self.terms]
+        strides = [dim[1 + array] * data.itemsize for dim in dims]
+        return as_strided(data[self.guard :], [dim[0] for dim in dims], strides)
+
+    def operands(self, rng: Rng) -> list[np.ndarray]:
+        """Return left, right and out: numbers where they are addressed, NaN elsewhere."""
+        arrays = []
+        for array in range(3):
+            data = np.full(self.size(array) + 2 * self.guard, np.nan, self.dtype)
+            shown = self.view(data, array)
+            shown[...] = rng.standard_normal(shown.shape)
+            arrays.append(data)
+        return arrays
+
+    def expected(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what out becomes, in float64, and how far rounding may lead from it."""
+        left, right = (self.view(data, n).astype(float) for n, data in enumerate(arrays[:2]))
+        axes = tuple(len(self.loops) + 1 + n for n in range(len(self.terms)))
+        flat = self.view(np.arange(arrays[2].size), 2).reshape(-1)
+        wanted = arrays[2].astype(float)
+        sizes = np.zeros_like(wanted)
+        if not self.add:
+            wanted[flat] = 0.0
+        np.add.at(sizes, flat, abs(wanted[flat]))
+        np.add.at(wanted, flat, (left * right).sum(axes).reshape(-1))
+        np.add.at(sizes, flat, abs(left * right).sum(axes).reshape(-1))
+        count = 1 + np.prod([dim[0] for dim in (*self.terms, *self.loops)])
+        return wanted, count * np.finfo(self.dtype).eps * sizes
+
+
+def stacked(rng: Rng, counts: list[int], gap: int) -> list[int]:
+    """Return strides of a random order of axes; the last axis is contiguous."""
+    strides = [0] * len(counts)
+    order = [*rng.permutation(len(counts) - 1), len(counts) - 1]
+    step = 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step = step * counts[axis] + (gap if axis == len(counts) - 1 else 0)
+    return strides
+
+
+def random_case(seed: int) -> Case:
+    """Return a case with a random number of dimensions, sizes, orders and gaps."""
+    rng = np.random.default_rng(seed)
+    rows, width = int(rng.integers(1, 26)), int(rng.integers(1, 71))
+    lane = int(rng.integers(4) == 0)
+    depth = int(rng.integers(3))
+    terms = [int(n) for n in rng.integers(1, (60, 8, 5)[depth], depth + 1)]
+    loops = [int(n) for n in rng.integers(1, 4, rng.integers(3))]
+    gap = int(rng.integers(4))
+    left = stacked(rng, [*loops, rows, *terms, width if lane else 1], gap)
+    right = stacked(rng, [*loops, *terms, width], gap)
+    out = stacked(rng, [*loops, rows, width], gap)
+    n = len(loops)
+    splits = zip(terms, left[n + 1 : -1], right[n:-1], strict=True)
+    return Case(
+        (width, lane),
+        (rows, left[n], 0, out[n]),
+        tuple((count, a, b, 0) for count, a, b in splits),
+        tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
+        add=bool(rng.integers(2)),
+        dtype=("float32", "float64")[seed % 2],
+        runtime=bool(rng.integers(2)),
+    )
+
+
+def matrix(rows: int, terms: int, width: int, *, across: bool, **more: Any) -> Case:
+    """Return a product of matrices; `across`: the rows of left are contiguous."""
+    a, b = (1, rows) if across else (terms, 1)
+    return Case((width, 0), (rows, a, 0, width), ((terms, b, width, 0),), **more)
+
+
+def convolution(dtype: str, add: bool) -> Case:
+    """Return y[o, r, q, s] = sum of W[o, c, u, v] x[c, r + u, q + v, s], 33 samples wide."""
+    C, U, V, R, Q, S = 3, 2, 3, 4, 2, 33
+    H, L = R + U - 1, Q + V - 1
+    return Case(
+        (S, 0),
+        (5, C * U * V, 0, R * Q * S),
+        ((C, U * V, H * L * S, 0), (U, V, L * S, 0), (V, 1, S, 0)),
+        ((R, 0, L * S, Q * S), (Q, 0, S, S)),
+        dtype=dtype,
+        add=add,
+    )
+
+
+def compiled(case: Case, module: Any = machinery) -> Any:
+    """Return the contraction of a case as a function that can be called."""
+    contraction = module._contraction(*case.arguments())
+    if case.runtime:
+        return njit(lambda left, right, out, count: contraction(left, right, out, count))
+    return njit(lambda left, right, out: contraction(left, right, out))
+
+
+def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
+    """Compare with NumPy: the sums within their rounding errors, everything else unchanged."""
+    arrays = [place(data) for data in case.operands(np.random.default_rng(0))]
+    wanted, tolerance = case.expected(arrays)
+    before = [data.copy() for data in arrays]
+    function(*arrays, *([case.terms[0][0]] if case.runtime else []))
+    untouched = np.isnan(wanted)
+    np.testing.assert_array_equal(np.isnan(arrays[2]), untouched)
+    inside = ~untouched
+    assert (abs(arrays[2] - wanted)[inside] <= tolerance[inside]).all()
+    for data, kept in zip(arrays[:2], before[:2], strict=True):
+        np.testing.assert_array_equal(data, kept)
+
+
+@pytest.mark.parametrize("seed", range(26))
+def test_contraction(seed: int) -> None:
+    case = random_case(seed)
+    check(case, compiled(case))
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_convolution(add: bool) -> None:
+    case = convolution("float64" if add else "float32", add)
+    check(case, compiled(case))
+
+
+@pytest.mark.parametrize(
+    ("shape", "across", "add", "dtype"),
+    [
+        ((131, 300, 70), True, False, "float32"),  # copied panels, blocks, all remainders
+        ((67, 300, 133), False, True, "float64"),
+        ((70, 500, 64), True, False, "float32"),  # one panel: no copy
+        ((1, 600, 1), False, False, "float64"),
+        ((25, 1, 64), True, True, "float32"),
+    ],
+)
+def test_matrices(shape: tuple[int, int, int], across: bool, add: bool, dtype: str) -> None:
+    case = matrix(*shape, across=across, add=add, dtype=dtype)
+    check(case, compiled(case))
+
+
+@pytest.mark.parametrize(("rows", "width"), [(13, 20), (130, 90)])
+@pytest.mark.parametrize("add", [False, True])
+def test_count_is_known_when_it_runs(rows: int, width: int, add: bool) -> None:
+    case = matrix(rows, 200, width, across=True, add=add, runtime=True)
+    function = compiled(case)
+    for terms in (0, 1, 7, 129, 200):
+        check(matrix(rows, terms, width, across=True, add=add, runtime=True), function)
+
+
+def test_sums_of_other_numbers_are_seen() -> None:
+    case = matrix(7, 30, 21, across=True)
+    wrong = compiled(matrix(7, 29, 21, across=True))
+    with pytest.raises(AssertionError):
+        check(case, wrong)
+
+
+def test_a_result_in_another_place_is_seen() -> None:
+    case = matrix(7, 30, 21, across=True, add=True)
+    arguments = list(case.arguments())
+    arguments[4] = GUARD, GUARD, GUARD + 1
+    shifted = machinery._contraction(*arguments)
+    with pytest.raises(AssertionError):
+        check(case, njit(lambda left, right, out: shifted(left, right, out)))
+
+
+def test_arrays_of_two_types_are_refused() -> None:
+    case = matrix(7, 30, 21, across=True)
+    left, right, out = case.operands(np.random.default_rng(0))
+    with pytest.raises(TypingError):
+        compiled(case)(left.astype(float), right, out)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_transpose(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (rng.integers(1, 4), *rng.integers(1, 70, 2)))
+    transposed = machinery._transpose(shape[1], shape[2], shape[0])
+    data = rng.standard_normal(shape).astype(("float32", "float64")[seed % 2])
+    guarded = np.full(data.size + 2 * GUARD, np.nan, data.dtype)
+    njit(lambda a, b: transposed(a, b))(data, guarded[GUARD:-GUARD])
+    inside = guarded[GUARD:-GUARD].reshape(shape[0], shape[2], shape[1])
+    np.testing.assert_array_equal(inside, data.transpose(0, 2, 1))
+    assert np.isnan(guarded[:GUARD]).all()
+    assert np.isnan(guarded[-GUARD:]).all()
+
+
+@pytest.mark.parametrize(("width", "block"), [(37, 21), (3, 64), (64, 16), (1, 5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gather(width: int, block: int, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((90, width)).astype(dtype)
+    order = rng.permutation(90)
+    gathered = machinery._gather(width, block)
+    function = njit(
+        lambda data, order, first, count, batch: gathered(data, order, first, count, batch)
+    )
+    for count in {1, block // 2 + 1, block}:
+        guarded = np.full(width * block + 2 * GUARD, np.nan, dtype)
+        batch = guarded[GUARD:-GUARD].reshape(width, block)
+        function(data, order, 90 - count, count, batch)
+        np.testing.assert_array_equal(batch[:, :count], data[order[90 - count :]].T)
+        rest = batch[:, count:]
+        last = batch[:, count - 1 : count]
+        assert (np.isnan(rest) | (rest == last)).all()
+        assert np.isnan(guarded[:GUARD]).all()
+        assert np.isnan(guarded[-GUARD:]).all()
+
+
+def test_flush_and_restore() -> None:
+    flush, restore, hot = machinery._flush, machinery._restore, machinery._hot
+
+    @njit
+    def half(x: Any) -> Any:
+        hot()
+        return x * np.float32(0.5)
+
+    tiny = np.finfo(np.float32).tiny
+    half(tiny)
+    mode = njit(lambda: flush())()
+    flushed = half(tiny)
+    njit(lambda mode: restore(mode))(mode)
+    assert half(tiny) == tiny / 2
+    assert flushed == (0.0 if X86 else tiny / 2)
+
+
+def plain(source: str) -> ModuleType:
+    return loader.load(source, "machinery", jit=False)
+
+
+def test_plain_python() -> None:
+    cases = [*map(random_case, (1, 5, 9, 14)), convolution("float64", False)]
+    lines = [f"products = [_contraction(*c) for c in {[c.arguments() for c in cases]}]"]
+    lines += ["transpose, gather = _transpose(3, 5, 2), _gather(3, 2)"]
+    module = plain("\n".join([vectors.imports(), vectors.text(), *lines]))
+    for case, function in zip(cases, module.products, strict=True):
+        check(case, function)
+    source, target = np.arange(2 * 3 * 5.0), np.zeros(2 * 3 * 5)
+    module.transpose(source, target)
+    wanted = source.reshape(2, 3, 5).transpose(0, 2, 1)
+    np.testing.assert_array_equal(target.reshape(2, 5, 3), wanted)
+    data, batch = np.arange(12.0).reshape(4, 3), np.zeros((3, 2))
+    module.gather(data, np.array([3, 1, 0, 2]), 1, 2, batch)
+    np.testing.assert_array_equal(batch, data[[1, 0]].T)
+    module._hot()
+    module._restore(module._flush())
+
+
+def test_without_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba.extending", ModuleType("numba.extending"))
+    names: dict[str, Any] = {}
+    with pytest.warns(UserWarning, match=r"intrinsic.*plain loops are used"):
+        exec(vectors.imports() + "\n\n" + vectors.text(), names)
+    case = random_case(3)
+    check(case, names["_contraction"](*case.arguments()))
+
+
+def test_pieces() -> None:
+    for pieces in ([], ["modes"], ["contraction"], ["transpose"], ["gather", "modes"]):
+        text = vectors.text(*pieces)
+        for piece in vectors.PIECES[1:]:
+            assert (f"def _{piece}(" in text) == (piece in pieces or not pieces)
+        module = plain(vectors.imports() + "\n\n" + text)
+        assert module._flush() == 0
+
+
+def test_an_unknown_piece() -> None:
+    with pytest.raises(ValueError, match=r"vector machinery: got 'dot', expected one of"):
+        vectors.text("contraction", "dot")
+
+
+FENCED = """
+import ctypes, mmap, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+import test_vectors as t
+
+def fenced(data):
+    # The last element stands before a page that cannot be read.
+    page = mmap.PAGESIZE
+    size = -(-data.nbytes // page) * page
+    pages = mmap.mmap(-1, size + page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + size), page, 0) == 0
+    array = np.frombuffer(pages, data.dtype, data.size, size - data.nbytes)
+    array[...] = data
+    return array
+
+for case in [*map(t.random_case, range(30, 36)), t.convolution("float32", False),
+             t.matrix(131, 300, 70, across=True), t.matrix(67, 300, 133, across=False)]:
+    case.guard = 0
+    t.check(case, t.compiled(case), lambda data: fenced(data[: data.size - {cut}]))
+t.test_transpose(1), t.test_transpose(2), t.test_gather(37, 21, "float32")
+print(t.machinery._registers.cache_info().currsize, end="")
+"""
+
+
+def fenced(cpu: str | None, cut: int = 0) -> subprocess.CompletedProcess[str]:
+    tests = Path(__file__).parent
+    environment = dict(os.environ, PYTHONPATH=str(tests.parent))
+    if cpu:
+        environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    script = FENCED.format(tests=str(tests), cut=cut)
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.skipif(not (X86 and sys.platform == "linux"), reason="x86 under Linux")
+@pytest.mark.parametrize("cpu", [None, "haswell", "generic"])
+def test_processors(cpu: str | None) -> None:
+    result = fenced(cpu)
+    assert (result.returncode, result.stdout) == (0, "1"), result.stderr
+
+
+@pytest.mark.skipif(not (X86 and sys.platform == "linux"), reason="x86 under Linux")
+def test_a_read_behind_an_array_is_seen() -> None:
+    assert fenced(None, cut=1).returncode < 0
+
+
+@pytest.mark.skipif(not X86, reason="x86")
+@pytest.mark.parametrize(
+    ("cpu", "registers"),
+    [("skylake-avx512", (64, 32)), ("haswell", (32, 16)), ("generic", (16, 16))],
+)
+def test_registers(cpu: str, registers: tuple[int, int]) -> None:
+    assert machinery._registers("x86_64-unknown-linux-gnu", cpu, "") == registers
