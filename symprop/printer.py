@@ -21,14 +21,8 @@ from symprop.scalar import SCALARS
 
 __all__ = ["Printer"]
 
-_MATH = {
-    "exp": "exp", "log": "log", "expm1": "expm1", "log1p": "log1p",
-    "sin": "sin", "cos": "cos", "tan": "tan", "asin": "asin", "acos": "acos", "atan": "atan",
-    "atan2": "atan2", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "asinh",
-    "acosh": "acosh", "atanh": "atanh", "erf": "erf", "erfc": "erfc", "gamma": "gamma",
-    "loggamma": "lgamma",
-}  # fmt: skip
-"""SymPy's elementary functions that Python's math module has."""
+_MATH = {"atan2": "atan2", "gamma": "gamma", "loggamma": "lgamma"}
+"""SymPy's functions that `symprop.scalar` has not, but Python's math module has."""
 
 _ROUNDING = {"floor": "floor", "ceiling": "ceil"}
 

@@ -1,0 +1,89 @@
+"""Scalar functions that a generated module carries along, as plain Python that Numba compiles.
+
+The generator copies the source of a function, docstring and all, into a module, behind
+the functions that it `requires`. So each may use only `math`, `np`, `real` and the others of
+its dtype: those of `common` and those of `single` (float32) or `double` (float64). `real` is the
+module's floating-point type: every literal is written ``real(1.0)``, since Numba
+computes ``float32 op literal`` in float64. The names of helpers begin with an underscore, which
+no name of a user does.
+
+Each function takes and returns numbers of type `real` (arguments that are integers must
+be converted first), is within two units in the last place (ULP) of the true value, except where
+tests/accuracy/README.md says otherwise, keeps the sign of a zero, gives the limit at +-infinity
+and NaN for NaN. Plain Python raises nothing either; NumPy may warn of an overflow.
+
+To be compiled with Numba's ``error_model="numpy"``, ``forceinline=True`` and without the
+fast-math flag ``reassoc``, which would undo exact differences and the rounding to integers by
+adding a large number. That rounding leaves the integer in the last bits of the sum, needs no
+conversion, which a NaN would make undefined, and is vector code on every x86 processor.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
+
+from symprop.scalar import (
+    common,
+    double,
+    double_circular,
+    double_normal,
+    single,
+    single_circular,
+    single_normal,
+)
+
+__all__ = ["SCALARS", "functions", "requires", "source"]
+
+
+def _defined(*modules: ModuleType) -> Mapping[str, Callable[..., float]]:
+    found = {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    }
+    return MappingProxyType(found)
+
+
+_FUNCTIONS = {
+    "float32": _defined(common, single, single_circular, single_normal),
+    "float64": _defined(common, double, double_circular, double_normal),
+}
+
+SCALARS: tuple[str, ...] = tuple(n for n in _FUNCTIONS["float64"] if not n.startswith("_"))
+"""The names of the functions; those with a twin in SymPy or `symprop.functions` have its name."""
+
+
+def functions(dtype: str) -> Mapping[str, Callable[..., float]]:
+    """Return the functions of "float32" or "float64" and their helpers by name, as plain Python.
+
+    >>> float(functions("float64")["tanh"](0.0))
+    0.0
+    """
+    return _FUNCTIONS[dtype]
+
+
+def requires(name: str, dtype: str) -> tuple[str, ...]:
+    """Return the names of the functions that `name` calls, each after those it calls itself.
+
+    >>> requires("sigmoid", "float32")
+    ('_exp_parts', '_scaled_exp')
+    >>> requires("relu", "float64")
+    ()
+    """
+    found: dict[str, None] = {}
+    for called in _FUNCTIONS[dtype][name].__code__.co_names:
+        if called in _FUNCTIONS[dtype]:
+            found |= dict.fromkeys((*requires(called, dtype), called))
+    return tuple(found)
+
+
+def source(name: str, dtype: str) -> str:
+    """Return the text of a function, ready to be put into a module.
+
+    >>> source("relu", "float32").splitlines()[-1]
+    '    return real(0.0) if z <= real(0.0) else z'
+    """
+    return inspect.getsource(_FUNCTIONS[dtype][name])
