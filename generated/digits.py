@@ -30,12 +30,25 @@ Update of each parameter theta in step t (adam):
 
 import math
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
+
+try:
+    from llvmlite import binding, ir
+    from numba import types
+    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
+    from numba.extending import intrinsic
+except ImportError as error:
+    intrinsic = None
+    warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 
 NAME = "digits"
 FINGERPRINT = "5d94236332f34257"
@@ -68,11 +81,11 @@ def initialize(seed: int = 0) -> Parameters:
 
 # ------------------------------------------------------------------------------ mathematics
 
-_BLOCK = 256  # samples that are worked on at a time, so that their values stay in the cache
+_BLOCK = 32  # samples that are worked on at a time, so that their values stay in the cache
 
 _options = {"error_model": "numpy", "nogil": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
-_scalar = njit(fastmath={"contract", "nsz"}, **_options)
+_scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
 @_scalar
@@ -81,155 +94,280 @@ def maximum(a: float, b: float) -> float:
     return b if b > a or b != b else a
 
 
+@_scalar
+def _exp_parts(x: float, bits: int) -> tuple[float, float]:
+    """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
+
+    x = k log 2 + r; adding 1.5*2^52 rounds k to an integer, in the last bits of the sum.
+    `bits` are the bits of the power of two less those of its 1023.
+    """
+    shifted = x * real(1.4426950408889634) + real(6755399441055744.0)
+    k = shifted - real(6755399441055744.0)
+    high = x - k * real(0.6931471803691238)
+    r = high - k * real(1.9082149292705877e-10)
+    missing = (high - r) - k * real(1.9082149292705877e-10)
+    p = real(2.5114837228610875e-08) * r + real(2.7626454720852886e-07)
+    p = p * r + real(2.755722670677056e-06)
+    p = p * r + real(2.4801504140225844e-05)
+    p = p * r + real(0.00019841269904621867)
+    p = p * r + real(0.0013888888932613703)
+    p = p * r + real(0.00833333333331369)
+    p = p * r + real(0.04166666666657302)
+    p = p * r + real(0.16666666666666688)
+    p = p * r + real(0.5000000000000006)
+    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
+    return r + (r * r * p + missing), np.int64(power).view(np.float64)
+
+
+@_scalar
+def _scaled_exp(x: float, bits: int) -> float:
+    """Return e^x times the power of two that `bits` stand for, see `_exp_parts`."""
+    w, s = _exp_parts(x, bits)
+    return (real(1.0) + w) * s
+
+
+@_scalar
+def exp(z: float) -> float:
+    """Return e^z; the power of two is multiplied in two parts, since it may be out of range."""
+    x = real(-746.0) if z < real(-746.0) else z
+    x = real(710.0) if x > real(710.0) else x
+    bits = 0x3FE0000000000000 if x > real(0.0) else 0x47F0000000000000
+    return _scaled_exp(x, bits) * (real(2.0) if x > real(0.0) else real(2.938735877055719e-39))
+
+
+@_scalar
+def _with_sign(a: float, z: float) -> float:
+    """Return a >= 0 with the sign of z."""
+    sign = np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
+    return np.int64(np.float64(a).view(np.int64) | sign).view(np.float64)
+
+
+@_scalar
+def tanh(z: float) -> float:
+    """Return the hyperbolic tangent, 1 - 2/(e^2|z| + 1), below 0.55 by a polynomial."""
+    a = abs(z)
+    x = real(20.0) if a > real(20.0) else a
+    square = x * x
+    p = real(7.456795905794584e-06) * square + real(-3.2981015848776476e-05)
+    p = p * square + real(9.39796329885062e-05)
+    p = p * square + real(-0.0002382199265937614)
+    p = p * square + real(0.0005898347573763241)
+    p = p * square + real(-0.0014558061787909114)
+    p = p * square + real(0.003592125204947014)
+    p = p * square + real(-0.00886323533977506)
+    p = p * square + real(0.021869488528011977)
+    p = p * square + real(-0.05396825396804934)
+    p = p * square + real(0.13333333333333075)
+    p = p * square + real(-0.3333333333333333)
+    near = x + x * (square * p)
+    far = real(1.0) - real(2.0) / (_scaled_exp(real(2.0) * x, 0x3FF0000000000000) + real(1.0))
+    return _with_sign(near if a < real(0.55) else far, z)
+
+
+@_scalar
+def _log_tail(f: float) -> float:
+    """Return f - log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2), from s = f/(2 + f)."""
+    s = f / (real(2.0) + f)
+    square = s * s
+    p = real(0.14762747810331364) * square + real(0.1531764000176727)
+    p = p * square + real(0.18183410640022854)
+    p = p * square + real(0.22222201869556624)
+    p = p * square + real(0.2857142870565349)
+    p = p * square + real(0.39999999999611363)
+    p = p * square + real(0.6666666666666696)
+    half = real(0.5) * f * f
+    return half - s * (half + square * p)
+
+
+@_scalar
+def log(z: float) -> float:
+    """Return the natural logarithm: -infinity at 0, NaN below."""
+    x = abs(z)
+    tiny = x < real(2.2250738585072014e-308)
+    x = x * real(4503599627370496.0) if tiny else x
+    bits = np.float64(x).view(np.int64) - np.int64(0x3FE6A09E667F3BCD)
+    k = real(np.int64(bits) >> np.int64(52)) - (real(52.0) if tiny else real(0.0))
+    m = np.int64(
+        (np.int64(bits) & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)
+    ).view(np.float64)
+    f = m - real(1.0)
+    value = k * real(0.6931471803691238) - ((_log_tail(f) - k * real(1.9082149292705877e-10)) - f)
+    special = real(-math.inf) if z == real(0.0) else real(math.nan) if z < real(0.0) else z
+    return value if real(0.0) < z < real(math.inf) else special
+
+
 @_kernel
-def _forward_block(W1, b1, W2, b2, x, p, workspace):
+def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     """Compute the outputs of a block of samples."""
-    samples = x.shape[0]
-    net_h = workspace[: 32 * samples].reshape((samples, 32))
-    h = workspace[8192 : 8192 + 32 * samples].reshape((samples, 32))
-    z = workspace[16384 : 16384 + 10 * samples].reshape((samples, 10))
-    exp_z = workspace[18944:18954]
+    _hot()
+    lanes = -(-samples // 8) * 8
+    max_z = workspace[0:32]
+    sum_z = workspace[32:64]
+    net_h = workspace[64:1088].reshape((32, 32))
+    h = workspace[1088:2112].reshape((32, 32))
+    z = workspace[2112:2432].reshape((10, 32))
+    exp_z = workspace[2432:2752].reshape((10, 32))
+    for s in range(lanes):
+        max_z[s] = -math.inf
+        sum_z[s] = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    np.dot(x, W1, net_h)
-    for s in range(samples):
-        for j in range(32):
-            net_h[s, j] += b1[j]
+    _product_1(W1, x, net_h, lanes)
+    for j in range(32):
+        for s in range(lanes):
+            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
-            h[s, j] = math.tanh(net_h[s, j])
+            h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    np.dot(h, W2, z)
-    for s in range(samples):
-        for k in range(10):
-            z[s, k] += b2[k]
-        # max_z = reduce_max(z[k], k)
-        max_z = -math.inf
-        for k in range(10):
-            max_z = maximum(max_z, z[s, k])
-        for k in range(10):
+    _product_2(W2, h, z, lanes)
+    for k in range(10):
+        for s in range(lanes):
+            z[k, s] += b2[k]
+            # max_z = reduce_max(z[k], k)
+            max_z[s] = maximum(max_z[s], z[k, s])
+    for k in range(10):
+        for s in range(lanes):
             # exp_z[k] = exp(z[k] - max_z)
-            exp_z[k] = math.exp(z[s, k] - max_z)
-        # sum_z = Sum(exp_z[k], k)
-        sum_z = 0.0
-        for k in range(10):
-            sum_z += exp_z[k]
-        for k in range(10):
+            exp_z[k, s] = exp(z[k, s] - max_z[s])
+            # sum_z = Sum(exp_z[k], k)
+            sum_z[s] += exp_z[k, s]
+    for k in range(10):
+        for s in range(lanes):
             # p[k] = exp_z[k]/sum_z
-            p[s, k] = exp_z[k] / sum_z
+            p[k, s] = exp_z[k, s] / sum_z[s]
 
 
 @_kernel
-def _loss_block(W1, b1, W2, b2, x, t, workspace):
+def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     """Return the sum of the losses of a block of samples."""
-    samples = x.shape[0]
-    net_h = workspace[: 32 * samples].reshape((samples, 32))
-    h = workspace[8192 : 8192 + 32 * samples].reshape((samples, 32))
-    z = workspace[16384 : 16384 + 10 * samples].reshape((samples, 10))
-    exp_z = workspace[18944:18954]
-    # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    np.dot(x, W1, net_h)
+    _hot()
+    lanes = -(-samples // 8) * 8
+    max_z = workspace[0:32]
+    sum_z = workspace[32:64]
+    total_L = workspace[64:96]
+    net_h = workspace[96:1120].reshape((32, 32))
+    h = workspace[1120:2144].reshape((32, 32))
+    z = workspace[2144:2464].reshape((10, 32))
+    L = workspace[2464:2496]
+    for s in range(lanes):
+        max_z[s] = -math.inf
+        sum_z[s] = 0.0
+        total_L[s] = 0.0
     loss_sum = 0.0
-    for s in range(samples):
-        for j in range(32):
-            net_h[s, j] += b1[j]
+    # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
+    _product_1(W1, x, net_h, lanes)
+    for j in range(32):
+        for s in range(lanes):
+            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
-            h[s, j] = math.tanh(net_h[s, j])
+            h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    np.dot(h, W2, z)
-    for s in range(samples):
-        for k in range(10):
-            z[s, k] += b2[k]
-        # max_z = reduce_max(z[k], k)
-        max_z = -math.inf
-        for k in range(10):
-            max_z = maximum(max_z, z[s, k])
-        for k in range(10):
+    _product_2(W2, h, z, lanes)
+    for k in range(10):
+        for s in range(lanes):
+            z[k, s] += b2[k]
+            # max_z = reduce_max(z[k], k)
+            max_z[s] = maximum(max_z[s], z[k, s])
+            total_L[s] += t[k, s] * z[k, s]
+    for k in range(10):
+        for s in range(lanes):
             # exp_z[k] = exp(z[k] - max_z)
-            exp_z[k] = math.exp(z[s, k] - max_z)
-        # sum_z = Sum(exp_z[k], k)
-        sum_z = 0.0
-        for k in range(10):
-            sum_z += exp_z[k]
+            exp_z = exp(z[k, s] - max_z[s])
+            # sum_z = Sum(exp_z[k], k)
+            sum_z[s] += exp_z
+    for s in range(lanes):
         # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
-        total = 0.0
-        for k in range(10):
-            total += t[s, k] * z[s, k]
-        L = math.log(sum_z) + max_z - total
-        loss_sum += L
+        L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
+    for s in range(samples):
+        loss_sum += L[s]
     return loss_sum
 
 
 @_kernel
-def _gradient_block(W1, b1, W2, b2, x, t, gradient, workspace):
+def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     """Return the sum of the losses of a block of samples; fill the sum of their gradients."""
-    samples = x.shape[0]
-    net_h = workspace[: 32 * samples].reshape((samples, 32))
-    h = workspace[8192 : 8192 + 32 * samples].reshape((samples, 32))
-    z = workspace[16384 : 16384 + 10 * samples].reshape((samples, 10))
-    exp_z = workspace[18944:18954]
-    d_z = workspace[18954 : 18954 + 10 * samples].reshape((samples, 10))
-    d_h = workspace[21514 : 21514 + 32 * samples].reshape((samples, 32))
-    d_net_h = workspace[29706 : 29706 + 32 * samples].reshape((samples, 32))
+    _hot()
+    lanes = -(-samples // 8) * 8
+    max_z = workspace[0:32]
+    sum_z = workspace[32:64]
+    total_L = workspace[64:96]
+    net_h = workspace[96:1120].reshape((32, 32))
+    h = workspace[1120:2144].reshape((32, 32))
+    z = workspace[2144:2464].reshape((10, 32))
+    exp_z = workspace[2464:2784].reshape((10, 32))
+    d_z = workspace[2784:3104].reshape((10, 32))
+    L = workspace[3104:3136]
+    d_h = workspace[3136:4160].reshape((32, 32))
+    d_net_h = workspace[4160:5184].reshape((32, 32))
+    dL_dnet_h_T = workspace[5184:6208].reshape((32, 32))
+    dL_dz_T = workspace[6208:6528].reshape((32, 10))
     g_W1 = gradient[0:2048].reshape((64, 32))
     g_b1 = gradient[2048:2080]
     g_W2 = gradient[2080:2400].reshape((32, 10))
     g_b2 = gradient[2400:2410]
-    # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    np.dot(x, W1, net_h)
+    for s in range(lanes):
+        max_z[s] = -math.inf
+        sum_z[s] = 0.0
+        total_L[s] = 0.0
     loss_sum = 0.0
     g_b1[:] = 0.0
     g_b2[:] = 0.0
-    for s in range(samples):
-        for j in range(32):
-            net_h[s, j] += b1[j]
+    # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
+    _product_1(W1, x, net_h, lanes)
+    for j in range(32):
+        for s in range(lanes):
+            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
-            h[s, j] = math.tanh(net_h[s, j])
+            h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    np.dot(h, W2, z)
-    for s in range(samples):
-        for k in range(10):
-            z[s, k] += b2[k]
-        # max_z = reduce_max(z[k], k)
-        max_z = -math.inf
-        for k in range(10):
-            max_z = maximum(max_z, z[s, k])
-        for k in range(10):
+    _product_2(W2, h, z, lanes)
+    for k in range(10):
+        for s in range(lanes):
+            z[k, s] += b2[k]
+            # max_z = reduce_max(z[k], k)
+            max_z[s] = maximum(max_z[s], z[k, s])
+            total_L[s] += t[k, s] * z[k, s]
+    for k in range(10):
+        for s in range(lanes):
             # exp_z[k] = exp(z[k] - max_z)
-            exp_z[k] = math.exp(z[s, k] - max_z)
-        # sum_z = Sum(exp_z[k], k)
-        sum_z = 0.0
-        for k in range(10):
-            sum_z += exp_z[k]
-        for k in range(10):
+            exp_z[k, s] = exp(z[k, s] - max_z[s])
+            # sum_z = Sum(exp_z[k], k)
+            sum_z[s] += exp_z[k, s]
+    for k in range(10):
+        for s in range(lanes):
             # p[k] = exp_z[k]/sum_z
-            p = exp_z[k] / sum_z
+            p = exp_z[k, s] / sum_z[s]
             # dL/dz[k] = p[k] - t[k]
-            d_z[s, k] = p - t[s, k]
-            # dL/db2[k] = dL/dz[k]
-            g_b2[k] += d_z[s, k]
+            d_z[k, s] = p - t[k, s]
+    for s in range(lanes):
         # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
-        total = 0.0
-        for k in range(10):
-            total += t[s, k] * z[s, k]
-        L = math.log(sum_z) + max_z - total
-        loss_sum += L
+        L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
     # dL/dh[j] = Sum(W2[j,k]*dL/dz[k], k)
-    np.dot(d_z, W2.T, d_h)
-    # dL/dW2[j,k] = h[j]*dL/dz[k]
-    np.dot(h.T, d_z, g_W2)
-    for s in range(samples):
-        for j in range(32):
+    _product_3(W2, d_z, d_h, lanes)
+    for j in range(32):
+        for s in range(lanes):
             # dL/dnet_h[j] = dL/dh[j]*(1 - h[j]**2)
-            d_net_h[s, j] = d_h[s, j] * (1 - h[s, j] * h[s, j])
-            # dL/db1[j] = dL/dnet_h[j]
-            g_b1[j] += d_net_h[s, j]
+            d_net_h[j, s] = d_h[j, s] * (1 - h[j, s] * h[j, s])
+    _exchange_1(d_net_h, dL_dnet_h_T, lanes)
     # dL/dW1[i,j] = x[i]*dL/dnet_h[j]
-    np.dot(x.T, d_net_h, g_W1)
+    _product_4(x, dL_dnet_h_T, g_W1, samples)
+    _exchange_2(d_z, dL_dz_T, lanes)
+    # dL/dW2[j,k] = h[j]*dL/dz[k]
+    _product_5(h, dL_dz_T, g_W2, samples)
+    for s in range(samples):
+        loss_sum += L[s]
+        for j in range(32):
+            # dL/db1[j] = dL/dnet_h[j]
+            g_b1[j] += dL_dnet_h_T[s, j]
+        for k in range(10):
+            # dL/db2[k] = dL/dz[k]
+            g_b2[k] += dL_dz_T[s, k]
     return loss_sum
 
 
 @_kernel
 def _update(theta, moments, gradient, scale, iteration, learning_rate, beta1, beta2, epsilon):
     """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
+    _hot()
     m = moments[0]
     v = moments[1]
     factor_1 = real(1 - beta1)
@@ -247,6 +385,602 @@ def _update(theta, moments, gradient, scale, iteration, learning_rate, beta1, be
 
 
 # -------------------------------------------------------------------------------- machinery
+
+
+_WRITTEN = intrinsic is not None and not config.DISABLE_JIT  # else plain loops do the same
+
+
+def _prefer_512(function: Any) -> None:
+    """Let LLVM use whole registers; it takes many processors for ones that prefer half of them."""
+    set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
+
+
+def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Return code that changes the mode of x86's arithmetic and gives the mode before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        slot = alloca_once(builder, ir.IntType(32))
+        if not builder.module.triple.startswith("x86"):
+            return ir.Constant(ir.IntType(32), 0)
+        address = builder.bitcast(slot, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type])
+        read = get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
+        write = get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+        builder.call(read, [address])
+        before = builder.load(slot)
+        builder.store(change(builder, before, *values), slot)
+        builder.call(write, [address])
+        return before
+
+    return emit
+
+
+if _WRITTEN:
+
+    @intrinsic
+    def _hot(typingctx: Any) -> Any:
+        """Let LLVM use whole registers in this function and take its arrays for disjoint."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            _prefer_512(builder.function)
+            for argument in builder.function.args:
+                # An i8* points to what views of one array share; only their data are disjoint.
+                pointer = isinstance(argument.type, ir.PointerType)
+                if pointer and argument.type.pointee != ir.IntType(8):
+                    argument.add_attribute("noalias")
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    @intrinsic
+    def _flush(typingctx: Any) -> Any:
+        """Let subnormal numbers be zero (x86: FTZ and DAZ); returns the mode before."""
+        return types.uint32(), _mode(lambda b, mode: b.or_(mode, ir.Constant(mode.type, 0x8040)))
+
+    @intrinsic
+    def _restore(typingctx: Any, mode: Any) -> Any:
+        """Set the mode that `_flush` returned."""
+        return types.uint32(types.uint32), _mode(lambda builder, mode, value: value)
+
+else:
+    _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
+
+
+_FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
+
+
+@cache
+def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
+    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
+    _prefer_512(function)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    return size, 16 if triple.startswith("x86") and size < 64 else 32
+
+
+class _Writer:
+    """Writes the instructions of one LLVM function; starts and strides count elements."""
+
+    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+        size, self.registers = _registers(*context.codegen().magic_tuple())
+        self.builder = builder
+        self.bytes = 4 if isinstance(element, ir.FloatType) else 8
+        self.lanes = size // self.bytes
+        self.vector = ir.VectorType(element, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def index(self, value: Any) -> Any:
+        """Return an index, a constant one for an int."""
+        return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
+        """Return start + sum of index * stride for each step."""
+        start = self.index(start)
+        for index, stride in steps:
+            if stride:
+                move = self.builder.mul(self.index(index), self.index(stride))
+                start = self.builder.add(start, move)
+        return start
+
+    def call(self, name: str, result: Any, *values: Any) -> Any:
+        """Call an LLVM intrinsic; a star in its name is the type of a vector."""
+        kind = ir.FunctionType(result, [value.type for value in values])
+        full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
+        return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
+
+    def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
+        """Return the address of a vector, its alignment, and the mask of its first lanes."""
+        address = self.builder.bitcast(self.builder.gep(pointer, [start]), self.vector.as_pointer())
+        mask = [int(lane < width) for lane in range(self.lanes)]
+        return (
+            address,
+            ir.Constant(_WORD, self.bytes),
+            ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
+        )
+
+    def load(self, pointer: Any, start: Any, width: int) -> Any:
+        """Return `width` elements as a vector; nothing behind them is read."""
+        place = self.place(pointer, start, width)
+        if width < self.lanes:
+            return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
+        loaded = self.builder.load(place[0])
+        loaded.align = self.bytes
+        return loaded
+
+    def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
+        """Store the first `width` elements of a vector."""
+        place = self.place(pointer, start, width)
+        if width < self.lanes:
+            self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
+        else:
+            self.builder.store(value, place[0]).align = self.bytes
+
+    def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
+        """Return lanes of two vectors, those of the second counted on."""
+        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), lanes)
+        return self.builder.shuffle_vector(first, second, chosen)
+
+    def splat(self, pointer: Any, start: Any) -> Any:
+        """Return a vector of one element."""
+        value = self.builder.load(self.builder.gep(pointer, [start]))
+        empty = ir.Constant(self.vector, ir.Undefined)
+        vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
+        return self.shuffle(vector, empty, [0] * self.lanes)
+
+    def fetch(self, pointer: Any, start: Any, change: bool) -> None:
+        """Tell the processor that an element will soon be read, or changed."""
+        address = self.builder.bitcast(
+            self.builder.gep(pointer, [start]), ir.IntType(8).as_pointer()
+        )
+        kind = (ir.Constant(_WORD, n) for n in (int(change), 3, 1))  # kept near; data
+        self.call("llvm.prefetch.p0", ir.VoidType(), address, *kind)
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+        """Write a loop, but none for a single turn; gives its index."""
+        if isinstance(stop, int) and stop <= start + step:
+            yield self.index(start)
+        else:
+            bounds = map(self.index, (start, stop, step))
+            with for_range_slice(self.builder, *bounds) as (index, _):
+                yield index
+
+    def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
+        """Return each start + index * its stride."""
+        return [self.at(s, (index, n)) for s, n in zip(starts, strides, strict=True)]
+
+    @contextmanager
+    def nest(self, dimensions: Any, starts: Any) -> Iterator[Any]:
+        """Write a loop for each (count, *strides); gives the starts moved along."""
+        with ExitStack() as stack:
+            for count, *strides in dimensions:
+                starts = self.along(starts, stack.enter_context(self.loop(0, count)), strides)
+            yield starts
+
+
+def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
+    """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
+
+    It gets the data of the arrays among the values, and indices. One function for each name and
+    element type, however often it is called, keeps the compiler's work small.
+    """
+    arrays = [kind for kind in kinds if isinstance(kind, types.Array)]
+    numbers = {kind.dtype for kind in arrays if isinstance(kind.dtype, types.Float)}
+    if len(numbers) != 1 or any(kind.layout != "C" for kind in arrays):
+        return None
+    full = f"{name} {numbers}"
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        values = [
+            context.make_array(kind)(context, builder, value).data if kind in arrays else value
+            for kind, value in zip(signature.args, values, strict=True)
+        ]
+        if full not in builder.module.globals:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            function = ir.Function(builder.module, kind, full)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            function.attributes.add("nounwind")
+            _prefer_512(function)
+            for argument in function.args:
+                if isinstance(argument.type, ir.PointerType):
+                    argument.add_attribute("noalias")
+            inner = ir.IRBuilder(function.append_basic_block())
+            write(_Writer(context, inner, values[0].type.pointee), *function.args)
+            inner.ret_void()
+        builder.call(builder.module.globals[full], values)
+        return context.get_dummy_value()
+
+    return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
+
+
+def _transposed(w: _Writer, rows: list[Any]) -> list[Any]:
+    """Return the columns of a square of as many vectors as a vector has lanes.
+
+    x86 shuffles cheaply inside the 16 bytes of a group and whole groups: first the rows of each
+    square inside the groups are interleaved until they are columns, then groups change places.
+    """
+    lanes = range(w.lanes)
+    group = 16 // w.bytes
+    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in lanes]
+    high = [n + group // 2 for n in low]
+    squares = [rows[n : n + group] for n in range(0, w.lanes, group)]
+    for _ in range(group.bit_length() - 1):
+        for n, square in enumerate(squares):
+            pairs = list(zip(square[: group // 2], square[group // 2 :], strict=True))
+            squares[n] = [w.shuffle(a, b, half) for a, b in pairs for half in (low, high)]
+    even = [n % group + n // group * 2 * group for n in lanes]
+    odd = [n + group for n in even]
+    for _ in range((w.lanes // group).bit_length() - 1):
+        pairs = list(zip(squares[::2], squares[1::2], strict=True))
+        squares = [
+            [w.shuffle(a, b, half) for a, b in zip(*pair, strict=True)]
+            for half in (even, odd)
+            for pair in pairs
+        ]
+    return [column for square in squares for column in square]
+
+
+def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Split into whole vectors and a rest: (start, stop, size)."""
+    whole = total // lanes * lanes
+    strips = [(0, whole, lanes), (whole, total, total - whole)]
+    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
+
+
+_PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
+_LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
+_AHEAD = 16  # terms
+
+
+def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
+    """Split evenly into parts of at most `most`: (start, stop, size) for each size.
+
+    >>> _parts(13, 12), _parts(20, 7)
+    ([(0, 7, 7), (7, 13, 6)], [(0, 14, 7), (14, 20, 6)])
+    """
+    count = -(-total // most)
+    size = -(-total // count)
+    middle = (total - count * (size - 1)) * size
+    return [(0, middle, size), *([(middle, total, size - 1)] if middle < total else [])]
+
+
+def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[Any, Any, list[int]]]:
+    """Split the columns into panels: (start, stop, widths of the vectors of one panel).
+
+    >>> list(_panels(70, 16, 3))
+    [(0, 48, [16, 16, 16]), (48, 80, [16, 6])]
+    """
+    for start, stop, size in _parts(-(-columns // lanes), wide):
+        rest = min(lanes, columns - (stop - 1) * lanes)
+        full = stop if rest == lanes else stop - size
+        if full > start:
+            yield start * lanes, full * lanes, [lanes] * size
+        if full < stop:
+            yield full * lanes, stop * lanes, [lanes] * (size - 1) + [rest]
+
+
+def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int, int]:
+    """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
+
+    A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
+    no fewer than the 4 that a product waits for the one before it (measured).
+    """
+
+    def cost(tall: int, wide: int) -> tuple[int, int]:
+        down, across = -(-rows // tall), -(-vectors // wide)
+        loads = across * rows + down * vectors
+        return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
+
+    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
+    fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
+    return min(fitting, key=lambda tile: cost(*tile))
+
+
+class _Panel(NamedTuple):
+    """Some columns of right: their first element, the stride of a term, and vectors' widths."""
+
+    array: Any
+    start: Any
+    stride: int
+    widths: list[int]
+
+
+class _Product:
+    """Writes one contraction; the dimensions are those of `_contraction`."""
+
+    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
+        self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
+        self.offsets, self.add = offsets, add
+        self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
+
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
+        """Write the loops around the panels: the outer ones and blocks of terms."""
+        self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
+        panels, wide = self.panels(count)
+        most = max(tall * len(widths) for *_, widths, tall in panels)
+        self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
+        size = _PANEL // (wide * w.lanes * w.bytes)
+        if self.large and self.terms[0][2] > wide * w.lanes:
+            copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
+            self.copy = w.builder.bitcast(copy, right.type)
+        with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
+            for start, stop, widths, tall in panels:
+                with w.loop(start, stop, len(widths) * w.lanes) as column:
+                    starts = w.along(outer, column, (self.columns[1], 1, 1))
+                    self.panel(starts, widths, tall, block)
+
+    def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
+        """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
+
+        Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
+        """
+        w, rows = self.w, self.rows[0]
+        if self.columns[0] is not None:
+            tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
+            return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
+        tall, wide = _tile(rows, 2, w.registers, widest=2)
+        pairs = w.builder.and_(count, w.index(-wide * w.lanes))
+        found = [(w.index(0), pairs, [w.lanes] * wide, tall)]
+        single, _ = _tile(rows, 1, w.registers, widest=1)
+        return [*found, (pairs, count, [w.lanes], single)][: wide + 1], wide
+
+    @contextmanager
+    def blocks(self, size: int, count: Any) -> Iterator[Any]:
+        """Write the loop over the blocks of terms of a large contraction.
+
+        Gives the first term, the end, and a flag for the blocks after the first if there are some.
+        """
+        w, b, total = self.w, self.w.builder, self.terms[0][0]
+        if not self.large or (total is not None and total <= size):
+            yield 0, count if total is None else total, None
+            return
+        size = size if total is None else _parts(total, size)[0][2]
+        stop = w.index(count if total is None else total)
+        some = b.select(b.icmp_signed(">", stop, w.index(1)), stop, w.index(1))
+        with w.loop(0, some, size) as first:  # once for no terms too: their sum is 0
+            end = b.add(first, w.index(size))
+            end = b.select(b.icmp_signed("<", end, stop), end, stop)
+            yield first, end, b.icmp_signed(">", first, w.index(0))
+
+    def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
+        """Write the loop over the rows of tiles of one panel."""
+        panel = _Panel(self.right, starts[1], self.terms[0][2], widths)
+        if self.copy is not None:
+            panel = self.copied(panel, *block[:2])
+        for begin, end, tall in _parts(self.rows[0], most):
+            with self.w.loop(begin, end, tall) as row:
+                left, _, out = self.w.along(starts, row, self.rows[1:])
+                self.tile(left, out, panel, [widths] * tall, block)
+
+    def copied(self, panel: _Panel, first: Any, end: Any) -> _Panel:
+        """Write the copy of a panel in which the vectors of a term follow those of the last one.
+
+        Lines that are a power of two apart, as the rows of right often are, evict each other.
+        """
+        w, size = self.w, len(panel.widths) * self.w.lanes
+        start = w.at(0, (first, -size))
+        with w.loop(first, end) as term:
+            place = w.at(start, (term, size))
+            for n, vector in enumerate(
+                self.vectors(panel, w.at(panel.start, (term, panel.stride)))
+            ):
+                w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
+        return _Panel(self.copy, start, size, [w.lanes] * len(panel.widths))
+
+    def tile(self, left: Any, out: Any, panel: _Panel, widths: list[list[int]], block: Any) -> None:
+        """Write one tile: its accumulators are set, the terms of the block added, and stored."""
+        w, (first, end, later) = self.w, block
+        cells = [
+            (w.at(out, (r, self.rows[3]), (c, w.lanes)), width)
+            for r, row in enumerate(widths)
+            for c, width in enumerate(row)
+        ]
+        for slot, (at, width) in zip(self.slots, cells, strict=False):
+            w.builder.store(w.load(self.out, at, width) if self.add else w.zero, slot)
+            if self.large:
+                w.fetch(self.out, at, change=True)
+        if later is not None and not self.add:
+            with w.builder.if_then(later):
+                for slot, (at, width) in zip(self.slots, cells, strict=False):
+                    w.builder.store(w.load(self.out, at, width), slot)
+        strides = self.terms[0][1], panel.stride, 0
+        with w.loop(first, end) as term:
+            starts = w.along((left, panel.start, out), term, strides)
+            with w.nest(self.terms[1:], starts) as (left, right, _):
+                self.term(left, self.vectors(panel, right), widths)
+        for slot, (at, width) in zip(self.slots, cells, strict=False):
+            w.store(w.builder.load(slot), self.out, at, width)
+
+    def vectors(self, panel: _Panel, start: Any) -> list[Any]:
+        """Return the vectors of a panel's term."""
+        w = self.w
+        return [
+            w.load(panel.array, w.at(start, (n, w.lanes)), m) for n, m in enumerate(panel.widths)
+        ]
+
+    def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
+        """Write one term: the vectors of right times a number of left for each row of the tile."""
+        w, b, slots = self.w, self.w.builder, iter(self.slots)
+        starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
+        if self.large:
+            for start in {0: starts[0], 1: starts[-1]}.values():
+                w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
+        for start, row in zip(starts, widths, strict=True):
+            splat = None if self.columns[1] else w.splat(self.left, start)
+            for n, (vector, width) in enumerate(zip(vectors, row, strict=True)):
+                factor = splat or w.load(self.left, w.at(start, (n, w.lanes)), width)
+                slot = next(slots)
+                b.store(w.call("llvm.fmuladd.*", w.vector, factor, vector, b.load(slot)), slot)
+
+
+def _contraction(
+    columns: tuple[int | None, int],
+    rows: tuple[int, int, int, int],
+    terms: tuple[tuple[int | None, int, int, int], ...],
+    loops: tuple[tuple[int, int, int, int], ...] = (),
+    offsets: tuple[int, int, int] = (0, 0, 0),
+    add: bool = False,
+) -> Any:
+    """Return f(left, right, out): out[o] (+)= sum over the terms of left[l] * right[r].
+
+    A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
+    plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
+    in right, `terms` have none in out; the columns are contiguous in right and out, and have
+    stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
+    f(left, right, out, count), columns a multiple of 16. The arrays are C-contiguous, of one type, and out overlaps none of the others.
+    """
+    dimensions = columns, rows, terms, loops, offsets, add
+    if not _WRITTEN:
+        return _plain_contraction(*dimensions)
+    name = f"contraction {dimensions}"
+    write = _Product(*dimensions).write
+    if None in (columns[0], terms[0][0]):
+        return intrinsic(lambda typingctx, a, b, c, n: _outlined(name, write, a, b, c, n))
+    return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
+
+
+def _offsets(dimensions: Any, axis: int) -> Any:
+    """Return subscript * stride, summed, for all subscripts of the dimensions."""
+    total = np.zeros(1, np.int64)
+    for count, *strides in dimensions:
+        total = np.add.outer(total, np.arange(count) * strides[axis]).ravel()
+    return total
+
+
+def _plain_contraction(
+    columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool
+) -> Any:
+    """Return the function of `_contraction` as plain loops."""
+    fixed, lane = columns
+    splat = 1 - lane
+    outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(3)]
+    lefts, rights, outs = outer
+    inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
+    total, step_left, step_right, _ = terms[0]
+
+    @njit
+    def contraction(left: Any, right: Any, out: Any, count: int = 0) -> None:
+        left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
+        width = count if fixed is None else fixed
+        for n in range(lefts.size):
+            result = out[outs[n] : outs[n] + width]
+            if not add:
+                result[:] = 0
+            for k in range(count if total is None else total):
+                for m in range(inner_left.size):
+                    at = lefts[n] + k * step_left + inner_left[m]
+                    start = rights[n] + k * step_right + inner_right[m]
+                    factor = left[at : at + splat + width * lane]
+                    result += factor * right[start : start + width]
+
+    return contraction
+
+
+def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
+    """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
+
+    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are C-contiguous of any shape, of one type, and do not overlap.
+    """
+
+    def write(w: _Writer, source: Any, target: Any, used: Any = None) -> None:
+        strips = [(0, used, w.lanes)] if some else _strips(columns, w.lanes)
+        square = ((count, rows * columns),)
+        with w.nest(square, [0]) as (base,):
+            for r0, r1, height in _strips(rows, w.lanes):
+                with w.loop(r0, r1, height) as r:
+                    for c0, c1, width in strips:
+                        with w.loop(c0, c1, width) as c:
+                            start = w.at(base, (r, columns), (c, 1))
+                            lines = [
+                                w.load(source, w.at(start, (n, columns)), width)
+                                if n < height
+                                else w.zero
+                                for n in range(w.lanes)
+                            ]
+                            start = w.at(base, (c, rows), (r, 1))
+                            for n, line in enumerate(_transposed(w, lines)[:width]):
+                                w.store(line, target, w.at(start, (n, rows)), height)
+
+    if _WRITTEN:
+        name = f"transpose {rows} {columns} {count} {some}"
+        if some:
+            return intrinsic(lambda typingctx, a, b, n: _outlined(name, write, a, b, n))
+        return intrinsic(lambda typingctx, a, b: _outlined(name, write, a, b))
+
+    @njit
+    def transpose(source: Any, target: Any, used: int = columns) -> None:
+        source = source.reshape((count, rows, columns))
+        target.reshape((count, columns, rows))[:] = source.transpose((0, 2, 1))
+
+    return transpose
+
+
+def _gather(width: int, block: int) -> Any:
+    """Return f(data, order, first, count, batch): batch[i, s] = data[order[first + s], i].
+
+    Shapes: data (n, width), order (n,) of int64, batch (width, block), all C-contiguous; count is
+    1 to block, and lanes of batch from count on may repeat the last sample.
+    """
+
+    def write(w: _Writer, data: Any, order: Any, first: Any, count: Any, batch: Any) -> None:
+        b = w.builder
+        last = b.sub(count, w.index(1))
+        for s0, s1, lanes in _strips(block, w.lanes):
+            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<=", s, last)):
+                starts = []
+                for n in range(lanes):
+                    sample = b.add(s, w.index(n))
+                    valid = b.select(b.icmp_signed("<", sample, last), sample, last)
+                    line = b.load(b.gep(order, [b.add(first, valid)]))
+                    starts.append(b.mul(line, w.index(width)))
+                for f0, f1, size in _strips(width, w.lanes):
+                    with w.loop(f0, f1, size) as f:
+                        lines = [w.load(data, b.add(start, f), size) for start in starts]
+                        lines += [w.zero] * (w.lanes - lanes)
+                        start = w.at(s, (f, block))
+                        for n, line in enumerate(_transposed(w, lines)[:size]):
+                            w.store(line, batch, w.at(start, (n, block)), lanes)
+
+    if _WRITTEN:
+        name = f"gather {width} {block}"
+        return intrinsic(lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e))
+
+    @njit
+    def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
+        data = data.reshape((-1, width))
+        for s in range(count):
+            batch[:, s] = data[order[first + s]]
+
+    return gather
+
+
+_product_1 = _contraction((None, 0), (32, 1, 0, 32), ((64, 32, 32, 0),))
+_product_2 = _contraction((None, 0), (10, 1, 0, 32), ((32, 10, 32, 0),))
+_product_3 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
+_exchange_1 = _transpose(32, 32, 1, True)
+_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
+_exchange_2 = _transpose(10, 32, 1, True)
+_product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),))
+_collect_1 = _gather(64, 32)
+_collect_2 = _gather(10, 32)
+
+
+_LINE = 64 // np.dtype(real).itemsize  # numbers in a cache line
+
+
+@_kernel
+def _aligned(count):
+    """Return memory for numbers that begins on a cache line, where a vector reads only one."""
+    memory = np.empty(count + _LINE, real)
+    first = -(memory.ctypes.data * _LINE // 64) % _LINE
+    return memory[first : first + count]
 
 
 @register_jitable
@@ -275,62 +1009,88 @@ def _fit_targets(x, t):
         raise ValueError("target 't': expected shape (n, 10)")
 
 
+@_kernel
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
     n = x.shape[0]
-    workspace = np.empty(18954, real)
+    order = np.arange(n)
+    x_batch = np.zeros((64, _BLOCK), real)
+    p_batch = np.zeros((10, _BLOCK), real)
+    workspace = _aligned(2752)
     p = np.empty((n, 10), real)
     for first in range(0, n, _BLOCK):
+        rows = min(_BLOCK, n - first)
+        _collect_1(x, order, first, rows, x_batch)
         _forward_block(
             parameters.W1,
             parameters.b1,
             parameters.W2,
             parameters.b2,
-            x[first : first + _BLOCK],
-            p[first : first + _BLOCK],
+            x_batch,
+            p_batch,
+            rows,
             workspace,
         )
+        for row in range(rows):
+            for axis in range(10):
+                p[first + row, axis] = p_batch[axis, row]
     return p
 
 
+@_kernel
 def _loss(parameters, x, t):
     """Return the mean loss, block by block."""
     _fit_inputs(parameters, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    workspace = np.empty(18954, real)
+    order = np.arange(n)
+    x_batch = np.zeros((64, _BLOCK), real)
+    t_batch = np.zeros((10, _BLOCK), real)
+    workspace = _aligned(2496)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        rows = min(_BLOCK, n - first)
+        _collect_1(x, order, first, rows, x_batch)
+        _collect_2(t, order, first, rows, t_batch)
         total += _loss_block(
             parameters.W1,
             parameters.b1,
             parameters.W2,
             parameters.b2,
-            x[first : first + _BLOCK],
-            t[first : first + _BLOCK],
+            x_batch,
+            t_batch,
+            rows,
             workspace,
         )
     return total / n
 
 
+@_kernel
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients, block by block."""
     _fit_inputs(parameters, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    workspace = np.empty(37898, real)
+    order = np.arange(n)
+    x_batch = np.zeros((64, _BLOCK), real)
+    t_batch = np.zeros((10, _BLOCK), real)
+    workspace = _aligned(6528)
     gradient = np.zeros(2410, real)
     part = np.empty(2410, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        rows = min(_BLOCK, n - first)
+        _collect_1(x, order, first, rows, x_batch)
+        _collect_2(t, order, first, rows, t_batch)
         total += _gradient_block(
             parameters.W1,
             parameters.b1,
             parameters.W2,
             parameters.b2,
-            x[first : first + _BLOCK],
-            t[first : first + _BLOCK],
+            x_batch,
+            t_batch,
+            rows,
             part,
             workspace,
         )
@@ -362,19 +1122,19 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward
+    return _forward.py_func
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
     _typed(x=x, t=t)
-    return _loss
+    return _loss.py_func
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
     _typed(x=x, t=t)
-    return _backward
+    return _backward.py_func
 
 
 def _typed(**data):
@@ -579,12 +1339,12 @@ def _advance(
     b1 = theta[2048:2080]
     W2 = theta[2080:2400].reshape((32, 10))
     b2 = theta[2400:2410]
-    rows = min(batch_size, _BLOCK)
-    x_batch = np.empty((rows, 64), real)
-    t_batch = np.empty((rows, 10), real)
-    gradient = np.zeros(2410, real)
-    part = np.zeros(2410, real)
-    workspace = np.empty(37898, real)
+    x_batch = np.zeros((64, _BLOCK), real)
+    t_batch = np.zeros((10, _BLOCK), real)
+    gradient = _aligned(2410)
+    part = _aligned(2410)
+    workspace = _aligned(6528)
+    mode = _flush()
     for _ in range(steps):
         if position == 0:
             _copy(good.theta, theta)
@@ -598,19 +1358,13 @@ def _advance(
         total = 0.0
         for first in range(0, size, _BLOCK):
             rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                for axis in range(64):
-                    x_batch[row, axis] = x[origin, axis]
-                for axis in range(10):
-                    t_batch[row, axis] = t[origin, axis]
+            _collect_1(x, permutation, position + first, rows, x_batch)
+            _collect_2(t, permutation, position + first, rows, t_batch)
             if first == _BLOCK:
                 _copy(part, gradient)
             elif first > _BLOCK:
                 _add(part, gradient)
-            total += _gradient_block(
-                W1, b1, W2, b2, x_batch[:rows], t_batch[:rows], gradient, workspace
-            )
+            total += _gradient_block(W1, b1, W2, b2, x_batch, t_batch, rows, gradient, workspace)
         if size > _BLOCK:
             _add(gradient, part)
         iteration += 1
@@ -639,6 +1393,7 @@ def _advance(
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
                 break
+    _restore(mode)
     return State(theta, moments, iteration, epoch, position, permutation, random, partial)
 
 

@@ -67,14 +67,49 @@ _BLOCK = 1024  # samples that are worked on at a time, so that their values stay
 _options = {"error_model": "numpy", "nogil": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _inlined = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True, **_options)
-_scalar = njit(fastmath={"contract", "nsz"}, **_options)
+_scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
+
+
+@_scalar
+def _exp_parts(x: float, bits: int) -> tuple[float, float]:
+    """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
+
+    x = k log 2 + r; adding 1.5*2^52 rounds k to an integer, in the last bits of the sum.
+    `bits` are the bits of the power of two less those of its 1023.
+    """
+    shifted = x * real(1.4426950408889634) + real(6755399441055744.0)
+    k = shifted - real(6755399441055744.0)
+    high = x - k * real(0.6931471803691238)
+    r = high - k * real(1.9082149292705877e-10)
+    missing = (high - r) - k * real(1.9082149292705877e-10)
+    p = real(2.5114837228610875e-08) * r + real(2.7626454720852886e-07)
+    p = p * r + real(2.755722670677056e-06)
+    p = p * r + real(2.4801504140225844e-05)
+    p = p * r + real(0.00019841269904621867)
+    p = p * r + real(0.0013888888932613703)
+    p = p * r + real(0.00833333333331369)
+    p = p * r + real(0.04166666666657302)
+    p = p * r + real(0.16666666666666688)
+    p = p * r + real(0.5000000000000006)
+    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
+    return r + (r * r * p + missing), np.int64(power).view(np.float64)
+
+
+@_scalar
+def _scaled_exp(x: float, bits: int) -> float:
+    """Return e^x times the power of two that `bits` stand for, see `_exp_parts`."""
+    w, s = _exp_parts(x, bits)
+    return (real(1.0) + w) * s
 
 
 @_scalar
 def sigmoid(z: float) -> float:
-    """Return 1/(1 + e^-z), from e^-|z|, which cannot overflow."""
-    e = real(math.exp(-abs(z)))
-    return real(1.0) / (real(1.0) + e) if z >= real(0.0) else e / (real(1.0) + e)
+    """Return 1/(1 + e^-z) as w - w*e/(1 + e) with e = e^-|z|; w is e for z < 0, otherwise 1."""
+    x = -abs(z)
+    x = real(-755.0) if x < real(-755.0) else x
+    e = _scaled_exp(x, 0x47F0000000000000) * real(2.938735877055719e-39)
+    weight = e if z < real(0.0) else real(1.0)
+    return weight - weight * (e / (real(1.0) + e))
 
 
 @_kernel
@@ -174,6 +209,7 @@ def _fit_targets(x, t):
         raise ValueError("target 't': expected as many samples as in 'x'")
 
 
+@_kernel
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
@@ -191,6 +227,7 @@ def _forward(parameters, x):
     return y
 
 
+@_kernel
 def _loss(parameters, x, t):
     """Return the mean loss, block by block."""
     _fit_inputs(parameters, x)
@@ -209,6 +246,7 @@ def _loss(parameters, x, t):
     return total / n
 
 
+@_kernel
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients, block by block."""
     _fit_inputs(parameters, x)
@@ -255,19 +293,19 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward
+    return _forward.py_func
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
     _typed(x=x, t=t)
-    return _loss
+    return _loss.py_func
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
     _typed(x=x, t=t)
-    return _backward
+    return _backward.py_func
 
 
 def _typed(**data):
@@ -442,8 +480,8 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     rows = min(batch_size, _BLOCK)
     x_batch = np.empty(rows, real)
     t_batch = np.empty(rows, real)
-    gradient = np.zeros(4, real)
-    part = np.zeros(4, real)
+    gradient = np.empty(4, real)
+    part = np.empty(4, real)
     for _ in range(steps):
         if position == 0:
             _copy(good.theta, theta)

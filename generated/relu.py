@@ -71,7 +71,7 @@ _BLOCK = 1024  # samples that are worked on at a time, so that their values stay
 
 _options = {"error_model": "numpy", "nogil": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
-_scalar = njit(fastmath={"contract", "nsz"}, **_options)
+_scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
 @_scalar
@@ -233,6 +233,7 @@ def _fit_targets(x, y):
         raise ValueError("target 'y': expected shape (n, 2)")
 
 
+@_kernel
 def _forward(parameters, x):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
@@ -252,6 +253,7 @@ def _forward(parameters, x):
     return yHat
 
 
+@_kernel
 def _loss(parameters, x, y):
     """Return the mean loss, block by block."""
     _fit_inputs(parameters, x)
@@ -272,6 +274,7 @@ def _loss(parameters, x, y):
     return total / n
 
 
+@_kernel
 def _backward(parameters, x, y):
     """Return the mean loss and its gradients, block by block."""
     _fit_inputs(parameters, x)
@@ -320,19 +323,19 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward
+    return _forward.py_func
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, y):
     _typed(x=x, y=y)
-    return _loss
+    return _loss.py_func
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, y):
     _typed(x=x, y=y)
-    return _backward
+    return _backward.py_func
 
 
 def _typed(**data):
@@ -511,8 +514,8 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     rows = min(batch_size, _BLOCK)
     x_batch = np.empty(rows, real)
     y_batch = np.empty((rows, 2), real)
-    gradient = np.zeros(10, real)
-    part = np.zeros(10, real)
+    gradient = np.empty(10, real)
+    part = np.empty(10, real)
     workspace = np.empty(8, real)
     for _ in range(steps):
         if position == 0:
