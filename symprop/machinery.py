@@ -255,7 +255,7 @@ def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
     return [(0, middle, size), *([(middle, total, size - 1)] if middle < total else [])]
 
 
-def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[int, int, list[int]]]:
+def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[Any, Any, list[int]]]:
     """Split the columns into panels: (start, stop, widths of the vectors of one panel).
 
     >>> list(_panels(70, 16, 3))
@@ -270,7 +270,7 @@ def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[int, int, lis
             yield full * lanes, stop * lanes, [lanes] * (size - 1) + [rest]
 
 
-def _tile(rows: int, vectors: int, registers: int) -> tuple[int, int]:
+def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int, int]:
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
     A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
@@ -282,7 +282,7 @@ def _tile(rows: int, vectors: int, registers: int) -> tuple[int, int]:
         loads = across * rows + down * vectors
         return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    tiles = [(r, c) for c in range(1, 7) for r in range(1, registers * 3 // 4 // c + 1)]
+    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
     fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
     return min(fitting, key=lambda tile: cost(*tile))
 
@@ -307,16 +307,33 @@ class _Product:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        self.tall, wide = _tile(self.rows[0], -(-self.columns[0] // w.lanes), w.registers)
-        self.slots = [alloca_once(w.builder, w.vector) for _ in range(self.tall * wide)]
+        panels, wide = self.panels(count)
+        most = max(tall * len(widths) for *_, widths, tall in panels)
+        self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
         size = _PANEL // (wide * w.lanes * w.bytes)
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
         with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
-            for start, stop, widths in _panels(self.columns[0], w.lanes, wide):
+            for start, stop, widths, tall in panels:
                 with w.loop(start, stop, len(widths) * w.lanes) as column:
-                    self.panel(w.along(outer, column, (self.columns[1], 1, 1)), widths, block)
+                    starts = w.along(outer, column, (self.columns[1], 1, 1))
+                    self.panel(starts, widths, tall, block)
+
+    def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
+        """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
+
+        Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
+        """
+        w, rows = self.w, self.rows[0]
+        if self.columns[0] is not None:
+            tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
+            return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
+        tall, wide = _tile(rows, 2, w.registers, widest=2)
+        pairs = w.builder.and_(count, w.index(-wide * w.lanes))
+        found = [(w.index(0), pairs, [w.lanes] * wide, tall)]
+        single, _ = _tile(rows, 1, w.registers, widest=1)
+        return [*found, (pairs, count, [w.lanes], single)][: wide + 1], wide
 
     @contextmanager
     def blocks(self, size: int, count: Any) -> Iterator[Any]:
@@ -336,12 +353,12 @@ class _Product:
             end = b.select(b.icmp_signed("<", end, stop), end, stop)
             yield first, end, b.icmp_signed(">", first, w.index(0))
 
-    def panel(self, starts: list[Any], widths: list[int], block: Any) -> None:
+    def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
         """Write the loop over the rows of tiles of one panel."""
         panel = _Panel(self.right, starts[1], self.terms[0][2], widths)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
-        for begin, end, tall in _parts(self.rows[0], self.tall):
+        for begin, end, tall in _parts(self.rows[0], most):
             with self.w.loop(begin, end, tall) as row:
                 left, _, out = self.w.along(starts, row, self.rows[1:])
                 self.tile(left, out, panel, [widths] * tall, block)
@@ -408,7 +425,7 @@ class _Product:
 
 
 def _contraction(
-    columns: tuple[int, int],
+    columns: tuple[int | None, int],
     rows: tuple[int, int, int, int],
     terms: tuple[tuple[int | None, int, int, int], ...],
     loops: tuple[tuple[int, int, int, int], ...] = (),
@@ -420,15 +437,15 @@ def _contraction(
     A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
-    stride 0 or 1 in left. With None for the first count of the terms it is f(left, right, out,
-    count). The arrays are C-contiguous, of one type, and out overlaps none of the others.
+    stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
+    f(left, right, out, count), columns a multiple of 16. The arrays are C-contiguous, of one type, and out overlaps none of the others.
     """
     dimensions = columns, rows, terms, loops, offsets, add
     if not _WRITTEN:
         return _plain_contraction(*dimensions)
     name = f"contraction {dimensions}"
     write = _Product(*dimensions).write
-    if terms[0][0] is None:
+    if None in (columns[0], terms[0][0]):
         return intrinsic(lambda typingctx, a, b, c, n: _outlined(name, write, a, b, c, n))
     return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
 
@@ -445,7 +462,7 @@ def _plain_contraction(
     columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool
 ) -> Any:
     """Return the function of `_contraction` as plain loops."""
-    width, lane = columns
+    fixed, lane = columns
     splat = 1 - lane
     outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(3)]
     lefts, rights, outs = outer
@@ -453,13 +470,14 @@ def _plain_contraction(
     total, step_left, step_right, _ = terms[0]
 
     @njit
-    def contraction(left: Any, right: Any, out: Any, count: int = total) -> None:
+    def contraction(left: Any, right: Any, out: Any, count: int = 0) -> None:
         left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
+        width = count if fixed is None else fixed
         for n in range(lefts.size):
             result = out[outs[n] : outs[n] + width]
             if not add:
                 result[:] = 0
-            for k in range(count):
+            for k in range(count if total is None else total):
                 for m in range(inner_left.size):
                     at = lefts[n] + k * step_left + inner_left[m]
                     start = rights[n] + k * step_right + inner_right[m]
@@ -470,31 +488,41 @@ def _plain_contraction(
 
 
 # ------------------------------------------------------------------------------ blocks
-def _transposed(w: _Writer, rows: list[Any]) -> list[Any]:
-    """Return the columns of a square of as many vectors as a vector has lanes.
-
-    x86 shuffles cheaply inside the 16 bytes of a group and whole groups: first the rows of each
-    square inside the groups are interleaved until they are columns, then groups change places.
-    """
-    lanes = range(w.lanes)
+def _grouped(w: _Writer, array: Any, starts: list[Any], width: int) -> Any:
+    """Return a vector of groups of 16 bytes, one from each start, zeros behind its `width`."""
     group = 16 // w.bytes
-    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in lanes]
-    high = [n + group // 2 for n in low]
-    squares = [rows[n : n + group] for n in range(0, w.lanes, group)]
-    for _ in range(group.bit_length() - 1):
-        for n, square in enumerate(squares):
-            pairs = list(zip(square[: group // 2], square[group // 2 :], strict=True))
-            squares[n] = [w.shuffle(a, b, half) for a, b in pairs for half in (low, high)]
-    even = [n % group + n // group * 2 * group for n in lanes]
-    odd = [n + group for n in even]
-    for _ in range((w.lanes // group).bit_length() - 1):
-        pairs = list(zip(squares[::2], squares[1::2], strict=True))
-        squares = [
-            [w.shuffle(a, b, half) for a, b in zip(*pair, strict=True)]
-            for half in (even, odd)
-            for pair in pairs
-        ]
-    return [column for square in squares for column in square]
+    kind, result = ir.VectorType(w.vector.element, group), w.zero
+    mask = ir.Constant(ir.VectorType(_FLAG, group), [int(n < width) for n in range(group)])
+    for place, start in enumerate(starts):
+        address = w.builder.bitcast(w.builder.gep(array, [start]), kind.as_pointer())
+        name = f"llvm.masked.load.v{group}f{8 * w.bytes}.p0"
+        zero = ir.Constant(kind, [0.0] * group)
+        part = w.call(name, kind, address, ir.Constant(_WORD, w.bytes), mask, zero)
+        wide = w.shuffle(part, part, [n % group for n in range(w.lanes)])
+        chosen = [n + w.lanes * (n // group == place) for n in range(w.lanes)]
+        result = w.shuffle(result, wide, chosen)
+    return result
+
+
+def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]:
+    """Return the first `width` columns of the rows that begin at `starts`, as vectors.
+
+    Groups of 16 bytes are loaded where they belong, which takes no shuffle; then the rows inside
+    of them are interleaved until they are columns.
+    """
+    group = 16 // w.bytes
+    half = group // 2
+    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in range(w.lanes)]
+    high = [n + half for n in low]
+    columns: list[Any] = []
+    for first in range(0, width, group):
+        moved = [w.at(start, (first, 1)) for start in starts]
+        rows = [_grouped(w, array, moved[n::group], width - first) for n in range(group)]
+        for _ in range(half):
+            pairs = list(zip(rows[:half], rows[half:], strict=True))
+            rows = [w.shuffle(a, b, order) for a, b in pairs for order in (low, high)]
+        columns += rows
+    return columns[:width]
 
 
 def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
@@ -505,36 +533,34 @@ def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
 
 
 # ------------------------------------------------------------------------------ transpose
-def _transpose(rows: int, columns: int, count: int = 1) -> Any:
+def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
     """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
 
-    The arrays are C-contiguous of any shape, of one type, and do not overlap.
+    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are C-contiguous of any shape, of one type, and do not overlap.
     """
 
-    def write(w: _Writer, source: Any, target: Any) -> None:
+    def write(w: _Writer, source: Any, target: Any, used: Any = None) -> None:
+        strips = [(0, used, w.lanes)] if some else _strips(columns, w.lanes)
         square = ((count, rows * columns),)
         with w.nest(square, [0]) as (base,):
             for r0, r1, height in _strips(rows, w.lanes):
                 with w.loop(r0, r1, height) as r:
-                    for c0, c1, width in _strips(columns, w.lanes):
+                    for c0, c1, width in strips:
                         with w.loop(c0, c1, width) as c:
                             start = w.at(base, (r, columns), (c, 1))
-                            lines = [
-                                w.load(source, w.at(start, (n, columns)), width)
-                                if n < height
-                                else w.zero
-                                for n in range(w.lanes)
-                            ]
+                            lines = [w.at(start, (n, columns)) for n in range(height)]
                             start = w.at(base, (c, rows), (r, 1))
-                            for n, line in enumerate(_transposed(w, lines)[:width]):
+                            for n, line in enumerate(_columns(w, source, lines, width)):
                                 w.store(line, target, w.at(start, (n, rows)), height)
 
     if _WRITTEN:
-        name = f"transpose {rows} {columns} {count}"
+        name = f"transpose {rows} {columns} {count} {some}"
+        if some:
+            return intrinsic(lambda typingctx, a, b, n: _outlined(name, write, a, b, n))
         return intrinsic(lambda typingctx, a, b: _outlined(name, write, a, b))
 
     @njit
-    def transpose(source: Any, target: Any) -> None:
+    def transpose(source: Any, target: Any, used: int = columns) -> None:
         source = source.reshape((count, rows, columns))
         target.reshape((count, columns, rows))[:] = source.transpose((0, 2, 1))
 
@@ -562,10 +588,9 @@ def _gather(width: int, block: int) -> Any:
                     starts.append(b.mul(line, w.index(width)))
                 for f0, f1, size in _strips(width, w.lanes):
                     with w.loop(f0, f1, size) as f:
-                        lines = [w.load(data, b.add(start, f), size) for start in starts]
-                        lines += [w.zero] * (w.lanes - lanes)
+                        lines = [b.add(start, f) for start in starts]
                         start = w.at(s, (f, block))
-                        for n, line in enumerate(_transposed(w, lines)[:size]):
+                        for n, line in enumerate(_columns(w, data, lines, size)):
                             w.store(line, batch, w.at(start, (n, block)), lanes)
 
     if _WRITTEN:
