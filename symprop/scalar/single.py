@@ -8,7 +8,7 @@ The coefficients are minimax, found by Remez exchange with mpmath at 220 bits in
 tests/accuracy/fit.py, which also prints the relative errors, before rounding to float32:
 exp 1e-8, expm1 2e-10, log 6e-9, tanh 1e-9, sinh 6e-11, sine 4e-9, cosine 1e-10, atan 5e-9,
 asin 5e-9, atanh 1e-9, erf 1e-9, its complement beyond 1 2e-8, erfc 4e-9. The errors in units
-in the last place, measured on every float32 there is, stand in tests/accuracy/README.md.
+in the last place, measured, stand in tests/accuracy/README.md.
 """
 
 # mypy: disable-error-code="return-value, assignment"

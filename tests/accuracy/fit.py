@@ -1,0 +1,154 @@
+"""Find the coefficients of the polynomials in `symprop.scalar`; to be run by hand.
+
+    python tests/accuracy/fit.py [NAME ...]
+
+Remez exchange at 220 bits: the coefficients c of ``sum(c[n]*x**n)`` for which the largest
+weighted error over an interval is least. Prints for each polynomial that error, which the
+weight makes relative to the function's value, and the coefficients from c[0] on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.prec = 220
+Function = Callable[[mp.mpf], mp.mpf]
+
+
+def remez(
+    function: Function, weight: Function, low: mp.mpf, high: mp.mpf, count: int
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """Return `count` coefficients and the largest weighted error."""
+    middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
+    grid = [middle - half * mp.cos(mp.pi * n / (24 * count)) for n in range(24 * count + 1)]
+    values = [(x, function(x), weight(x)) for x in grid]
+    nodes = grid[::24]
+    best, least = [], mp.inf
+    for _ in range(12):
+        found, level = interpolated(function, weight, nodes)
+        errors = [(mp.polyval(found[::-1], x) - value) * w for x, value, w in values]
+        largest = max(map(abs, errors))
+        if largest < least:
+            best, least = found, largest
+        extremes = alternating(errors)
+        if len(extremes) < count + 1 or largest < level * mp.mpf("1.02"):
+            break
+        while len(extremes) > count + 1:
+            extremes.pop(0 if abs(errors[extremes[0]]) < abs(errors[extremes[-1]]) else -1)
+        nodes = [grid[n] for n in extremes]
+    return best, least
+
+
+def interpolated(
+    function: Function, weight: Function, nodes: list[mp.mpf]
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """Return the polynomial whose errors at the nodes are equal with changing signs."""
+    count = len(nodes) - 1
+    matrix, right = mp.matrix(count + 1, count + 1), mp.matrix(count + 1, 1)
+    for row, x in enumerate(nodes):
+        for power in range(count):
+            matrix[row, power] = x**power
+        matrix[row, count] = (-1) ** row / weight(x)
+        right[row] = function(x)
+    solution = mp.lu_solve(matrix, right)
+    return list(solution)[:count], abs(solution[count])
+
+
+def alternating(errors: list[mp.mpf]) -> list[int]:
+    """Return the places of the largest errors between changes of sign."""
+    places = [0]
+    for n, error in enumerate(errors):
+        if (error >= 0) != (errors[places[-1]] >= 0):
+            places.append(n)
+        elif abs(error) > abs(errors[places[-1]]):
+            places[-1] = n
+    return places
+
+
+def away(function: Function) -> Function:
+    """Return `function`, evaluated a little beside 0, where its formula divides 0 by 0."""
+    return lambda x: function(x if abs(x) > mp.mpf("1e-20") else mp.mpf("1e-20"))
+
+
+def odd(function: Function) -> Function:
+    """Return (f(x)/x - 1)/x^2 as a function of x^2."""
+    return away(lambda z: (function(mp.sqrt(z)) / mp.sqrt(z) - 1) / z)
+
+
+def floor(power: int = 1) -> Function:
+    """Return the weight of what is multiplied by x^power, never 0."""
+    return lambda x: max(abs(x) ** power, mp.mpf("1e-3"))
+
+
+def one(x: mp.mpf) -> mp.mpf:
+    return mp.mpf(1)
+
+
+def scaled_erfc(shift: float, centre: float) -> Function:
+    """Return e^(a^2) erfc(a)/t as a function of t - centre, where t = 1/(a + shift)."""
+
+    def function(u: mp.mpf) -> mp.mpf:
+        t = u + centre
+        a = 1 / t - shift
+        return mp.exp(a * a) * mp.erfc(a) / t
+
+    return function
+
+
+HALF = mp.log(2) / 2 * mp.mpf("1.001")
+EXP = away(lambda r: (mp.expm1(r) - r) / r**2)
+LOG = away(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3)
+RATIO = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
+TURN = (mp.pi / 4 * mp.mpf("1.001")) ** 2
+COS = away(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z / z)
+ERF = away(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1)
+CDF = away(lambda z: mp.erf(mp.sqrt(z / 2)) / mp.sqrt(z) / 2)
+ARCS = away(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z)
+NARROW, WIDE = scaled_erfc(3, 0.15625), scaled_erfc(2, 0)
+
+FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
+    # name: function, weight, interval, number of coefficients
+    "exp single": (EXP, floor(), -HALF, HALF, 5),
+    "expm1 single": (EXP, floor(), -HALF, HALF, 6),
+    "exp double": (EXP, floor(), -HALF, HALF, 10),
+    "log single": (LOG, floor(2), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8),
+    "log double": (ARCS, floor(), 0, RATIO, 7),
+    "tanh single": (odd(mp.tanh), floor(), 0, mp.mpf("0.3026"), 5),
+    "tanh double": (odd(mp.tanh), floor(), 0, mp.mpf("0.3026"), 12),
+    "sinh single": (odd(mp.sinh), floor(), 0, 1, 4),
+    "sinh double": (odd(mp.sinh), floor(), 0, 1, 7),
+    "atanh single": (odd(mp.atanh), floor(), 0, 0.25, 6),
+    "atanh double": (odd(mp.atanh), floor(), 0, 0.25, 14),
+    "sin single": (odd(mp.sin), floor(), 0, TURN, 3),
+    "sin double": (odd(mp.sin), floor(), 0, TURN, 6),
+    "cos single": (COS, floor(2), 0, TURN, 3),
+    "cos double": (COS, floor(2), 0, TURN, 6),
+    "atan single": (odd(mp.atan), floor(), 0, 0.25, 5),
+    "atan double": (odd(mp.atan), floor(), 0, 0.25, 12),
+    "asin single": (odd(mp.asin), floor(), 0, 0.25, 5),
+    "asin double": (odd(mp.asin), floor(), 0, 0.25, 12),
+    "erf single": (ERF, one, 0, 1, 7),
+    "erf beyond 1 single": (lambda a: mp.log(mp.erfc(a)), mp.erfc, 1, 4, 6),
+    "erfc single": (WIDE, lambda t: 1 / WIDE(t), 1 / mp.mpf("12.4"), 0.5, 11),
+    "erf double": (ERF, one, 0, 0.25, 9),
+    "normal_cdf double": (CDF, one, 0, mp.mpf("0.4489"), 9),
+    "erfc double": (
+        NARROW, lambda u: 1 / NARROW(u), 1 / mp.mpf("30.5") - 0.15625,
+        1 / mp.mpf("3.45") - 0.15625, 22,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    for name in sys.argv[1:] or FITS:
+        coefficients, error = remez(*FITS[name])
+        print(f"{name}: error {mp.nstr(error, 2)}")
+        for coefficient in coefficients:
+            print(f"    {mp.nstr(coefficient, 20)}")
+
+
+if __name__ == "__main__":
+    main()
