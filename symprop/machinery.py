@@ -438,7 +438,8 @@ def _contraction(
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
     stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
-    f(left, right, out, count), columns a multiple of 16. The arrays are C-contiguous, of one type, and out overlaps none of the others.
+    f(left, right, out, count), for columns a multiple of 16. The arrays are C-contiguous, of one
+    type, and out overlaps none of the others.
     """
     dimensions = columns, rows, terms, loops, offsets, add
     if not _WRITTEN:
@@ -536,7 +537,8 @@ def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
     """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
 
-    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are C-contiguous of any shape, of one type, and do not overlap.
+    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are
+    C-contiguous of any shape, of one type, and do not overlap.
     """
 
     def write(w: _Writer, source: Any, target: Any, used: Any = None) -> None:
@@ -562,7 +564,8 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
     @njit
     def transpose(source: Any, target: Any, used: int = columns) -> None:
         source = source.reshape((count, rows, columns))
-        target.reshape((count, columns, rows))[:] = source.transpose((0, 2, 1))
+        result = target.reshape((count, columns, rows))
+        result[:, :used] = source.transpose((0, 2, 1))[:, :used]
 
     return transpose
 

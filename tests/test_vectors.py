@@ -204,6 +204,17 @@ def test_count_is_known_when_it_runs(rows: int, width: int, add: bool) -> None:
         check(matrix(rows, terms, width, across=True, add=add, runtime=True), function)
 
 
+@pytest.mark.parametrize(("rows", "terms", "dtype"), [(13, 20, "float32"), (130, 150, "float64")])
+def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> None:
+    block = 96
+    strides = (rows, terms, 0, block), ((terms, 1, block, 0),)
+    contraction = machinery._contraction((None, 0), *strides, offsets=(GUARD, GUARD, GUARD))
+    function = njit(lambda left, right, out, count: contraction(left, right, out, count))
+    for width in (16, 32, 48, 96):
+        case = Case((width, 0), *strides, dtype=dtype)
+        check(case, lambda left, right, out, width=width: function(left, right, out, width))
+
+
 def test_sums_of_other_numbers_are_seen() -> None:
     case = matrix(7, 30, 21, across=True)
     wrong = compiled(matrix(7, 29, 21, across=True))
@@ -239,6 +250,18 @@ def test_transpose(seed: int) -> None:
     np.testing.assert_array_equal(inside, data.transpose(0, 2, 1))
     assert np.isnan(guarded[:GUARD]).all()
     assert np.isnan(guarded[-GUARD:]).all()
+
+
+@pytest.mark.parametrize("rows", [5, 33])
+def test_transpose_of_some_columns(rows: int) -> None:
+    transposed = machinery._transpose(rows, 64, some=True)
+    function = njit(lambda source, target, used: transposed(source, target, used))
+    source = np.random.default_rng(0).standard_normal((rows, 64))
+    for used in (16, 48, 64):
+        target = np.full((64, rows), np.nan)
+        function(source, target, used)
+        np.testing.assert_array_equal(target[:used], source.T[:used])
+        assert np.isnan(target[used:]).all()
 
 
 @pytest.mark.parametrize(("width", "block"), [(37, 21), (3, 64), (64, 16), (1, 5)])
@@ -295,6 +318,9 @@ def test_plain_python() -> None:
     module.transpose(source, target)
     wanted = source.reshape(2, 3, 5).transpose(0, 2, 1)
     np.testing.assert_array_equal(target.reshape(2, 5, 3), wanted)
+    module.transpose(source, target := np.zeros(2 * 3 * 5), 4)
+    np.testing.assert_array_equal(target.reshape(2, 5, 3)[:, :4], wanted[:, :4])
+    assert not target.reshape(2, 5, 3)[:, 4].any()
     data, batch = np.arange(12.0).reshape(4, 3), np.zeros((3, 2))
     module.gather(data, np.array([3, 1, 0, 2]), 1, 2, batch)
     np.testing.assert_array_equal(batch, data[[1, 0]].T)
