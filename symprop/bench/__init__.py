@@ -11,6 +11,7 @@ The other libraries get the network's own equations, translated into whole-array
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,8 @@ def bench(
 
     Without `peers`, all that are installed take part. `dtype`, `batch_size` and `samples` are
     the bench networks' own unless given; for other networks float64, the description's batch
-    size and 10,000 samples. `say` is told what is going on.
+    size and 10,000 samples. `say` is told what is going on. Raises `OptionError` for more
+    threads than there are processors, `DataError` for a network without finite losses.
     """
     from symprop.bench import machine
     from symprop.bench.contestants import PEERS, available
@@ -47,6 +49,9 @@ def bench(
     from symprop.bench.running import run_case
     from symprop.bench.workload import Settings
 
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if threads > (count or threads):
+        raise OptionError(f"threads: got {threads}, expected at most the {count} processors here")
     chosen = tuple(filter(available, PEERS)) if peers is None else tuple(dict.fromkeys(peers))
     cases = []
     for network in networks:

@@ -23,6 +23,9 @@ _ACTIVATIONS = {sympy.tanh: "tanh", relu: "relu", sigmoid: "logistic"}
 class NotExpressibleError(SympropError, ValueError):
     """A network is no plain multilayer perceptron."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not expressible in scikit-learn: {reason}")
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -61,18 +64,20 @@ def recognise(derivation: Derivation) -> Dense:
     network = derivation.network
     *equations, loss = needed(derivation.forward)
     if network.training.optimizer not in ("adam", "sgd"):
-        raise NotExpressibleError(f"no optimizer {network.training.optimizer!r}")
+        raise NotExpressibleError(f"it has no optimizer {network.training.optimizer!r}")
     if len(network.inputs) != 1 or len(network.targets) != 1:
-        raise NotExpressibleError("not one input and one target")
+        raise NotExpressibleError("there is not one input and one target")
     source, target = network.inputs[0].name, network.targets[0].name
     layers, activations = _layers(equations, source)
     outside = {p.name for p in network.parameters if p.trainable} ^ {
         name for layer in layers for name in (layer.weights, layer.bias)
     }
     if outside or len(network.parameters) != 2 * len(layers):
-        raise NotExpressibleError("not all parameters are weights and biases of its layers")
+        raise NotExpressibleError(
+            "not all parameters are weights and biases of a layer, or not all are trained"
+        )
     if len(activations) > 1:
-        raise NotExpressibleError("its layers have different activations")
+        raise NotExpressibleError("the hidden layers have different activations")
     classifies = _classifies(loss, equations[-1], network.targets[0].symbol)
     if prod(network.targets[0].shape) < 3 and classifies:
         raise NotExpressibleError("two classes have one output there")
@@ -97,11 +102,11 @@ def _layers(equations: list[Equation], source: str) -> tuple[tuple[Layer, ...], 
                 activations.add(_ACTIVATIONS[type(following)])
                 source = pending.pop(0).name
                 if not pending:
-                    raise NotExpressibleError("its output layer is not linear")
+                    raise NotExpressibleError("the output layer is not linear")
             else:
                 activations.add("identity")
     if not layers:
-        raise NotExpressibleError("it has no layer")
+        raise NotExpressibleError("there is no layer")
     return tuple(layers), activations
 
 
@@ -146,7 +151,9 @@ def _classifies(loss: Equation, last: Equation, target: sympy.IndexedBase) -> bo
                 loss.rhs, summation(half * difference**2, [k])
             ):
                 return False
-    raise NotExpressibleError("its loss is neither softmax cross-entropy nor half squared error")
+    raise NotExpressibleError(
+        "the loss is neither softmax cross-entropy nor half the squared error"
+    )
 
 
 def _same(first: Expr, second: Expr) -> bool:

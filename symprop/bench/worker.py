@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from symprop.errors import SympropError
+
 __all__: list[str] = []
 
 
@@ -30,10 +32,15 @@ def main(folder: str, name: str) -> None:
         try:
             answer = served.answer(**json.loads(line))
         except Exception as error:
-            text = str(error).strip().splitlines()
-            answer = {"error": f"{type(error).__name__}: {text[0] if text else ''}"[:300]}
+            answer = {"error": _reason(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; for those that symprop has no words for, its type too."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return (text if isinstance(error, SympropError) else f"{type(error).__name__}: {text}")[:300]
 
 
 def _bind(threads: int) -> None:
