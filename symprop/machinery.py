@@ -17,8 +17,14 @@ from numba import config, njit
 try:
     from llvmlite import binding, ir
     from numba import types
-    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
+    from numba.core.cgutils import (
+        alloca_once,
+        for_range_slice,
+        get_or_insert_function,
+        unpack_tuple,
+    )
     from numba.extending import intrinsic
+    from numba.np.arrayobj import populate_array
 except ImportError as error:
     intrinsic = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
@@ -56,10 +62,14 @@ if _WRITTEN:
 
     @intrinsic
     def _hot(typingctx: Any) -> Any:
-        """Let LLVM use whole registers in this function and take its arrays for disjoint."""
+        """Let LLVM use whole registers in this function and take its arrays for disjoint.
+
+        Inside of another function it would have neither, so it stays one of its own.
+        """
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             _prefer_512(builder.function)
+            builder.function.attributes.add("noinline")
             for argument in builder.function.args:
                 # An i8* points to what views of one array share; only their data are disjoint.
                 pointer = isinstance(argument.type, ir.PointerType)
@@ -68,6 +78,28 @@ if _WRITTEN:
             return context.get_dummy_value()
 
         return types.void(), emit
+
+    @intrinsic
+    def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
+        """Return a part of a vector as a contiguous array, which must not outlive the vector.
+
+        That is memory[first : first + size].reshape(shape), without Numba's work for each reshape.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            source = context.make_array(memory)(context, builder, values[0])
+            result = context.make_array(signature.return_type)(context, builder)
+            lengths = unpack_tuple(builder, values[2])
+            step = context.get_constant(types.intp, context.get_abi_sizeof(source.data.type.pointee))
+            strides = [step]
+            for length in lengths[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            data = builder.gep(source.data, [values[1]])
+            populate_array(result, data, lengths, strides, step, None)
+            return result._getvalue()
+
+        view = types.Array(memory.dtype, len(shape), "C")
+        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
     def _flush(typingctx: Any) -> Any:
@@ -81,6 +113,13 @@ if _WRITTEN:
 
 else:
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
+
+    @njit
+    def _view(memory: Any, first: int, shape: Any) -> Any:
+        size = 1
+        for length in shape:
+            size *= length
+        return memory[first : first + size].reshape(shape)
 
 # ------------------------------------------------------------------------------ vectors
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
@@ -115,6 +154,17 @@ class _Writer:
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    def opaque(self, count: Any) -> Any:
+        """Return a count above 4 as one that LLVM does not know.
+
+        Else it may unroll all turns of a tile's loop, and keep accumulators in memory (8x slower).
+        """
+        if not isinstance(count, int) or count <= 4:
+            return count
+        return self.builder.asm(
+            ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", [self.index(count)], False
+        )
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """Return start + sum of index * stride for each step."""
@@ -395,7 +445,7 @@ class _Product:
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, end) as term:
+        with w.loop(first, w.opaque(end)) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)

@@ -122,7 +122,7 @@ class Frames:
         if kernel.name == "gradient":
             tensors = (p for p in self.network.parameters if p.shape)
             for parameter in tensors:
-                yield f"    {self._gradient(parameter)} = {self.slice('gradient', parameter)}"
+                yield f"    {self._gradient(parameter)} = {self.view('gradient', parameter)}"
         yield from self.written[kernel.name]
         if kernel.name == "gradient":
             for parameter in self.network.parameters:
@@ -136,6 +136,8 @@ class Frames:
         name, low = self.printer.name(storage.name), storage.offset
         width = prod(storage.shape)
         workspace = self.named["workspace"]
+        if self.lanes:
+            return f"    {name} = _view({workspace}, {low}, {storage.shape})"
         if not storage.sampled:
             view = f"{workspace}[{low}:{low + width}]"
             return f"    {name} = {view}{_reshape(storage.shape)}"
@@ -161,6 +163,12 @@ class Frames:
         if not parameter.shape:
             return f"{name}[{low}]"
         return f"{name}[{low}:{low + prod(parameter.shape)}]{_reshape(parameter.shape)}"
+
+    def view(self, vector: str, parameter: Parameter) -> str:
+        """Return the text of a parameter's part of a flat vector, for use inside one kernel."""
+        if self.lanes and parameter.shape:
+            return f"_view({self.named[vector]}, {self.offset(parameter)}, {parameter.shape})"
+        return self.slice(vector, parameter)
 
 
 def _reshape(shape: tuple[int, ...]) -> str:

@@ -119,7 +119,7 @@ class Loop:
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
         for parameter in self.frames.parameters(kernel):
             if parameter.shape:
-                yield f"    {parameter.name} = {self.frames.slice('theta', parameter)}"
+                yield f"    {parameter.name} = {self.frames.view('theta', parameter)}"
         if not self.frames.lanes:
             yield f"    {n['rows']} = min(batch_size, _BLOCK)"
         yield from Batches(self.frames).arrays(self.frames.data, n["rows"])
