@@ -113,7 +113,7 @@ def _kernel(
         steps, shapes = accumulate(steps, shapes, taken, lanes)
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     nests, kept = localise(schedule(steps), shapes, outside)
-    return _written(request, nests, kept, words, derivation.network, strategy.block)
+    return _written(request, nests, kept, words, derivation.network, strategy)
 
 
 def _written(
@@ -122,10 +122,10 @@ def _written(
     kept: Mapping[str, tuple[int | None, ...]],
     words: Vocabulary,
     network: Network,
-    block: int,
+    strategy: Strategy,
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
-    workspace, total = place(kept, block)
+    workspace, total = place(kept, strategy.block, strategy.lanes or 1)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     body = statements(nests, taken, words.sample)

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import sympy
@@ -84,14 +85,16 @@ def contract(
     pass_ = _Contraction(dict(shapes), taken, strategy)
     for step in steps:
         pass_.add(step)
-    return _column_sums(pass_.done), pass_.shapes
+    return _column_sums(pass_), pass_.shapes
 
 
-def _column_sums(steps: list[Step]) -> tuple[Step, ...]:
-    """Let sums over the samples of what has a transposed copy read that copy.
+def _column_sums(pass_: _Contraction) -> tuple[Step, ...]:
+    """Let sums over the samples of what has a transposed copy be products of the copy with 1.
 
-    ``g[j] += d[j,s]`` would reduce a register for each j; ``g[j] += d_T[s,j]`` adds registers up.
+    ``g[j] += d[j,s]`` would reduce a register for each j; ``d_T[s,j]`` is added up register by
+    register.
     """
+    steps = pass_.done
     copies = {name_of(s.source): s for s in steps if isinstance(s, Transpose) and s.batch == 1}
     kept: list[Step] = []
     moved: list[Step] = []
@@ -99,11 +102,15 @@ def _column_sums(steps: list[Step]) -> tuple[Step, ...]:
         copy = copies.get(name_of(step.value)) if _adds_rows(step) else None
         if copy is None or _touched(steps[place + 1 :], name_of(step.target)):
             kept.append(step)
-            continue
-        *own, sample = step.value.indices
-        value = element(name_of(copy.target), (sample, *own))
-        moved.append(replace(step, value=value, loops=(sample, *own)))
-    return (*kept, *moved)
+        else:
+            moved.append(pass_.column_sum(step, copy))
+            kept = [s for s in kept if not _clears(s, name_of(step.target))]
+    start = (Compute(pass_.one, sympy.S.One, ()),) if moved else ()
+    return (*start, *kept, *moved)
+
+
+def _clears(step: Step, name: str) -> bool:
+    return isinstance(step, Compute) and name_of(step.target) == name and step.value == 0
 
 
 def _touched(steps: Iterable[Step], name: str) -> bool:
@@ -121,7 +128,7 @@ def _adds_rows(step: Step) -> bool:
     return plain and tuple(own) == tuple(step.target.indices) == step.loops[:-1]
 
 
-@dataclass(slots=True)
+@dataclass
 class _Contraction:
     shapes: dict[str, tuple[int, ...]]
     taken: set[str]
@@ -209,6 +216,23 @@ class _Contraction:
         block = self.strategy.block if self.strategy.lanes else None
         self.shapes[name] = tuple(n for length in lengths if (n := length or block) is not None)
         return name
+
+    @cached_property
+    def one(self) -> Indexed:
+        """The left operand of a plain sum: a tensor that holds a 1."""
+        name = next(n for n in numbered("one") if n not in self.taken)
+        self.taken.add(name)
+        self.shapes[name] = (1,)
+        return element(name, (sympy.S.Zero,))
+
+    def column_sum(self, step: Compute, copy: Transpose) -> Contract:
+        """Return the product that adds up the rows of a transposed copy."""
+        *own, sample = step.value.indices
+        right = element(name_of(copy.target), (sample, *own))
+        found = contracted(step.target, self.one, right, (sample,), self.shapes)
+        if found is None:
+            raise TypeError(f"{step}: not a sum of rows")
+        return replace(found, reason="a sum over the samples", comment=step.comment)
 
     def _forget(self, name: str) -> None:
         self.taken.remove(name)

@@ -119,12 +119,12 @@ def _reads(node: Basic, axes: Mapping[str, tuple[int, ...]]) -> Expr:
 
 
 def place(
-    kept: Mapping[str, tuple[int | None, ...]], block: int
+    kept: Mapping[str, tuple[int | None, ...]], block: int, line: int = 1
 ) -> tuple[tuple[Storage, ...], int]:
     """Return the place of every tensor in the workspace, and the size of the workspace.
 
     `kept` gives the length of each axis, None for the samples; `block` is how many
-    samples there are at most.
+    samples there are at most. Each tensor begins at a multiple of `line`.
     """
     placed: list[Storage] = []
     offset = 0
@@ -132,5 +132,5 @@ def place(
         if lengths:
             shape = tuple(length for length in lengths if length is not None)
             placed.append(Storage(name, shape, None in lengths, offset))
-            offset += prod(shape) * (block if None in lengths else 1)
+            offset += -(-prod(shape) * (block if None in lengths else 1) // line) * line
     return tuple(placed), offset

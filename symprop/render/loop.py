@@ -147,7 +147,7 @@ class Loop:
         yield f"            _copy({n['good']}.permutation, {n['permutation']})"
         yield f"            {n['good']}.random[0] = {n['random']}[0]"
         yield f"            {n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
-        yield f"            _arrange({n['permutation']}, {n['random']}, shuffle)"
+        yield f"            _arrange({n['permutation']}, {n['random']}, shuffle and batch_size < {n['n']})"
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
         yield f"        {n['total']} = 0.0"
         yield f"        for {n['first']} in range(0, {n['size']}, _BLOCK):"
