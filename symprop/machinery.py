@@ -158,7 +158,7 @@ class _Writer:
     def opaque(self, count: Any) -> Any:
         """Return a count above 4 as one that LLVM does not know.
 
-        Else it may unroll all turns of a tile's loop, and keep accumulators in memory (8x slower).
+        Else it may unroll all turns of a tile's loop, and keep accumulators in memory (5 times slower).
         """
         if not isinstance(count, int) or count <= 4:
             return count
