@@ -90,7 +90,9 @@ if _WRITTEN:
             source = context.make_array(memory)(context, builder, values[0])
             result = context.make_array(signature.return_type)(context, builder)
             lengths = unpack_tuple(builder, values[2])
-            step = context.get_constant(types.intp, context.get_abi_sizeof(source.data.type.pointee))
+            step = context.get_constant(
+                types.intp, context.get_abi_sizeof(source.data.type.pointee)
+            )
             strides = [step]
             for length in lengths[:0:-1]:
                 strides.insert(0, builder.mul(strides[0], length))
@@ -111,7 +113,42 @@ if _WRITTEN:
         """Set the mode that `_flush` returned."""
         return types.uint32(types.uint32), _mode(lambda builder, mode, value: value)
 
+    @intrinsic
+    def _meet(typingctx: Any, arrived: Any, enough: Any) -> Any:
+        """Wait until as many arrivals as `enough` are counted, this one too."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            counter = context.make_array(arrived)(context, builder, values[0]).data
+            one = ir.Constant(counter.type.pointee, 1)
+            builder.atomic_rmw("add", counter, one, "acq_rel")
+            look, pause, rest, go = map(builder.append_basic_block, ("look", "pause", "rest", "go"))
+            turns = alloca_once(builder, one.type)
+            builder.store(ir.Constant(one.type, 0), turns)
+            builder.branch(look)
+            builder.position_at_end(look)
+            count = builder.load_atomic(counter, "acquire", 8)
+            builder.cbranch(builder.icmp_signed(">=", count, values[1]), go, pause)
+            builder.position_at_end(pause)
+            turn = builder.add(builder.load(turns), one)
+            builder.store(turn, turns)
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            if builder.module.triple.startswith("x86"):
+                name = "llvm.x86.sse2.pause"
+                builder.call(get_or_insert_function(builder.module, nothing, name), [])
+            patient = builder.icmp_signed("<", turn, ir.Constant(one.type, 2000))
+            builder.cbranch(patient, look, rest)
+            builder.position_at_end(rest)
+            if "windows" not in builder.module.triple:  # let another thread have the processor
+                kind = ir.FunctionType(ir.IntType(32), [])
+                builder.call(get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            builder.branch(look)
+            builder.position_at_end(go)
+            return context.get_dummy_value()
+
+        return types.void(arrived, types.int64), emit
+
 else:
+    _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
 
     @njit
@@ -120,6 +157,7 @@ else:
         for length in shape:
             size *= length
         return memory[first : first + size].reshape(shape)
+
 
 # ------------------------------------------------------------------------------ vectors
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
@@ -158,7 +196,7 @@ class _Writer:
     def opaque(self, count: Any) -> Any:
         """Return a count above 4 as one that LLVM does not know.
 
-        Else it may unroll all turns of a tile's loop, and keep accumulators in memory (5 times slower).
+        Else it may unroll the whole loop of a tile and keep accumulators in memory: 5 times slower.
         """
         if not isinstance(count, int) or count <= 4:
             return count

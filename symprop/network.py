@@ -61,7 +61,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 _MODULE_NAMES = (
     "Parameters Outputs State DivergenceError initialize forward loss backward train start resume "
-    "parameters state inputs targets epochs batch_size seed shuffle callback count index "
+    "parameters state inputs targets epochs batch_size seed shuffle callback threads count index "
     "math np njit numba overload real maximum minimum"
 )
 _LANGUAGE_NAMES = "sum mean pi where"

@@ -58,7 +58,8 @@ def lower(
     network = derivation.network
     words = vocabulary(derivation)
     batch_size = network.training.batch_size
-    strategy = choose(batch_size, _width(derivation), dtype, layout, products)
+    weights = sum(prod(parameter.shape) for parameter in network.parameters)
+    strategy = choose(batch_size, _width(derivation), weights, dtype, layout, products)
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
         forward, loss, gradient = (
             _kernel(request, derivation, words, strategy) for request in _requests(words, network)

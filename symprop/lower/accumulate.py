@@ -98,7 +98,10 @@ class _Accumulators:
         """Append the steps of ``target = node``."""
         own = {index: fresh(index) for index in loops if not isinstance(index, Lane)}
         own |= {index: _renewed(index) for index in loops if isinstance(index, Lane)}
-        start, bottom = substitute(target, own), {Sum: 0, reduce_max: -sympy.oo, reduce_min: sympy.oo}
+        start, bottom = (
+            substitute(target, own),
+            {Sum: 0, reduce_max: -sympy.oo, reduce_min: sympy.oo},
+        )
         self.done.append(Compute(start, sympy.sympify(bottom[type(node)]), tuple(own.values())))
         if isinstance(node, Sum):
             self._summed(target, node, loops, guard, comment)

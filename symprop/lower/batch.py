@@ -213,7 +213,9 @@ class _Batch:
             if node == SAMPLES:
                 return node
             name = name_of(node)
-            return element(name, self._with_sample(inner, sample) if name in self.sampled else inner)
+            return element(
+                name, self._with_sample(inner, sample) if name in self.sampled else inner
+            )
         bound = bound_indices(node)
         if bound:
             body, *outside = (self._sampled_reads(part, sample) for part in scopes(node))

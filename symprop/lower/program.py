@@ -10,10 +10,11 @@ Names are those of the formulas (``dL/dz``); `Program.identifiers` gives the Pyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
-from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Symbol
+from sympy import Basic, Expr, Function, Idx, Indexed, IndexedBase, Symbol
 
 from symprop.equation import name_of
 from symprop.indices import accesses, index_name, size
@@ -407,6 +408,12 @@ class Program:
     initial: tuple[Initial, ...]
 
     @property
+    def work(self) -> int:
+        """Operations of the gradient for one sample, about: a function counts as ten."""
+        block = self.strategy.block
+        return _work(self.gradient.body, block) // (block if self.strategy.lanes else 1)
+
+    @property
     def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
         """The three kernels in the order of the generated text."""
         return (self.forward, self.loss, self.gradient)
@@ -414,6 +421,28 @@ class Program:
     def __str__(self) -> str:
         """Return the kernels as indented pseudo-code."""
         return "\n\n".join(map(str, self.kernels))
+
+
+def _work(statements: Iterable[Statement], block: int) -> int:
+    """Return about how many operations some statements are, for `block` samples in lanes."""
+    total = 0
+    for statement in statements:
+        match statement:
+            case Loop(index, body):
+                samples = 1 if extent(index) is None and not isinstance(index, Lane) else block
+                total += (extent(index) or samples) * _work(body, block)
+            case Branch(cases):
+                total += max(_work(body, block) for _, body in cases)
+            case Contract():
+                tiling = statement.tiling
+                axes = (tiling.rows, *tiling.terms, *tiling.loops)
+                total += 2 * prod((tiling.columns[0] or block, *(a.count or block for a in axes)))
+            case Product(_, left, right):
+                axes = {*left.rows, *left.columns, *right.rows, *right.columns}
+                total += 2 * prod(extent(index) or 1 for index in axes)
+            case Assign(_, value):
+                total += 1 + value.count_ops() + 9 * len(value.atoms(Function))
+    return total
 
 
 def _listing(statements: tuple[Statement, ...], depth: int) -> Iterator[str]:

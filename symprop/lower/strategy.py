@@ -8,8 +8,9 @@ crosses lanes but the sums over the samples. With fewer samples a step, the samp
 *first* axis ("rows"), and what can be vectorised lies along a layer.
 
 A kernel works on a block of samples: as many as a training step has, rounded up to whole
-registers, but at most as many as keep all values of a block in `CACHE` bytes (though not fewer
-than `LEAST`, below which the weights would be read too often for what is computed with them).
+registers, but at most as many as keep all values of a block in `CACHE` bytes. It is not cut below
+`LEAST`: each block reads the weights and adds up their gradients, so what is computed with them
+must be worth it, twice as much where the weights do not fit into that cache either.
 A larger step takes several blocks, as equal as they can be.
 """
 
@@ -29,11 +30,14 @@ Products = Literal["model", "tiles", "blas", "loops"]
 LANES = {"float32": 16, "float64": 8}
 """Numbers in a vector register of 512 bits."""
 
-CACHE = {"lanes": 256 * 1024, "rows": 512 * 1024}
-"""Bytes that the values of a block may take: they stay in a level-2 cache, with the weights."""
+CACHE = {"lanes": 48 * 1024, "rows": 512 * 1024}
+"""Bytes that the values of a block may take.
+
+In lanes they stay in the nearest cache; in rows, where BLAS has its own blocks, in the next one.
+"""
 
 LEAST = 64
-"""The least number of samples to which a block is cut."""
+"""The least number of samples to which a block is cut; twice that with large weights."""
 
 _ROWS = (32, 1024)
 """The least and the greatest number of samples of a block in rows."""
@@ -63,16 +67,17 @@ class Strategy:
 def choose(
     batch: int,
     width: int,
+    weights: int,
     dtype: str,
     layout: Layout = "model",
     products: Products = "model",
 ) -> Strategy:
     """Return the strategy for steps of `batch` samples.
 
-    `width` is how many values one sample has in all tensors together; `layout` and
-    `products` other than "model" overrule the cost model.
+    `width` is how many values one sample has in all tensors together, `weights` the number of
+    parameters; `layout` and `products` other than "model" overrule the cost model.
 
-    >>> choose(32, 200, "float32").block, choose(1, 200, "float32").layout
+    >>> choose(32, 200, 2410, "float32").block, choose(1, 200, 2410, "float32").layout
     (32, 'rows')
     """
     lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
@@ -83,7 +88,7 @@ def choose(
         low, high = _ROWS
         block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
         return Strategy(0, block, products, f"steps of {batch} samples fill no register")
-    most = max(LEAST, fit)
+    most = max(LEAST if weights * itemsize <= CACHE[layout] else 2 * LEAST, fit)
     blocks = -(-batch // most)
     block = _whole(-(-batch // blocks), lanes)
     reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"

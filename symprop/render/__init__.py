@@ -67,6 +67,8 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         **frames.kernels(),
         **Calls(frames).context(),
         **Loop(frames).context(),
+        "lanes": program.strategy.lanes,
+        "work": program.work,
         "imports": imports(vectors.imports() if frames.lanes else ""),
         "forms": joined(frames.forms.lines()),
     }

@@ -46,7 +46,9 @@ class Batches:
         plain = [v for v in kernel.data if not self.frames.lanes or v.name in integers]
         for variable in kernel.data:
             if variable not in plain:
-                collect = self.frames.forms.gather(prod(variable.shape), self.frames.program.strategy.block)
+                collect = self.frames.forms.gather(
+                    prod(variable.shape), self.frames.program.strategy.block
+                )
                 parts = [variable.name, order, place, count, self.frames.batches[variable.name]]
                 yield from call(f"{collect}(", parts, depth=depth)
         if plain:

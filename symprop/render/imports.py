@@ -18,6 +18,12 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 """
 
+_VECTORS = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+"""
+"""What the training loop of a module with vector machinery needs too, for its threads."""
+
 
 def imports(machinery: str = "") -> str:
     """Return the imports of a module; those of the `machinery` are joined with its own.
@@ -27,7 +33,7 @@ def imports(machinery: str = "") -> str:
     tree = ast.parse(machinery)
     plain = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in tree.body if node not in plain]
-    merged = _merged([*ast.parse(_OWN).body, *plain])
+    merged = _merged(ast.parse(_OWN + _VECTORS * bool(machinery)).body + plain)
     standard = [line for module, line in merged if module in sys.stdlib_module_names]
     others = [line for module, line in merged if module not in sys.stdlib_module_names]
     lines = machinery.splitlines()
@@ -46,6 +52,8 @@ def _merged(nodes: Iterable[ast.stmt]) -> list[tuple[str, str]]:
             names.setdefault(node.module, set()).update(ast.unparse(n) for n in node.names)
     found = [(line.split()[1].split(".")[0], line) for line in sorted(plain)]
     for module, imported in sorted(names.items()):
-        ordered = sorted(imported, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+        ordered = sorted(
+            imported, key=lambda name: (not name.isupper(), not name[0].isupper(), name)
+        )
         found.append((module.split(".")[0], f"from {module} import {', '.join(ordered)}"))
     return found

@@ -44,15 +44,9 @@ class Loop:
 
     def _update_arguments(self) -> list[str]:
         n = self.frames.named
-        moments = [n["moments"]] if self.frames.options.optimizer.slots else []
-        return [
-            n["theta"],
-            *moments,
-            n["gradient"],
-            n["scale"],
-            n["iteration"],
-            *self.frames.rates.values(),
-        ]
+        slots = [n[slot] for slot in self.frames.options.optimizer.slots]
+        given = [n["theta"], *slots, n["gradient"], n["scale"], n["iteration"]]
+        return [*given, *self.frames.rates.values()]
 
     def _update(self) -> Iterator[str]:
         optimizer, n = self.frames.options.optimizer, self.frames.named
@@ -62,33 +56,41 @@ class Loop:
         factors = {name: new_name(name, taken) for name, _ in update.factors}
         if self.frames.lanes:
             yield "    _hot()"
-        for row, slot in enumerate(optimizer.slots):
-            yield f"    {n[slot]} = {n['moments']}[{row}]"
         for name, value in update.factors:
             yield f"    {factors[name]} = real({once.expression(value)})"
         slope = new_name("slope", taken)
-        rates = self.frames.rates
-        if self.frames.options.dtype != "float64":
+        rates, dtype = self.frames.rates, self.frames.options.dtype
+        if dtype != "float64":
             rates = {name: f"real({shown})" for name, shown in rates.items()}
-        each = Printer(
-            self.frames.options.dtype, {**n, **rates, **factors, "gradient": slope, "t": n["iteration"]}
-        )
-        depth = 2
-        ranges = self._trainable()
-        if len(ranges) == 1:
-            ((low, high),) = ranges
-            span = f"{low}, {high}" if low else f"{high}"
-            yield f"    for {n['element']} in range({span}):"
-        elif ranges:
+        names = {**n, **rates, **factors, "gradient": slope, "t": n["iteration"]}
+        yield f"    for {n['element']} in range({n['theta']}.size):"
+        yield f"        {slope} = {n['scale']} * {n['gradient']}[{n['element']}]"
+        yield from Lines(Printer(dtype, names)).body(update.body, 2)
+
+    def _updated(self) -> Iterator[str]:
+        """Yield the lines of a step that apply the update rule to what is trainable."""
+        n, lanes, ranges = self.frames.named, self.frames.lanes, self._trainable()
+        source = f"{n['crew']}.gradients[0]" if lanes else n["gradient"]
+        depth, part = 2, ""
+        if len(ranges) == 1 and ranges[0] != (0, self.frames.size):
+            ranges = [*ranges, (0, 0)]
+        if lanes:
+            part = f"[{n['low']}:{n['high']}]"
+        if len(ranges) > 1:
             spans = ", ".join(f"({low}, {high})" for low, high in ranges)
-            yield f"    for {n['first']}, {n['last']} in ({spans}):"
-            yield f"        for {n['element']} in range({n['first']}, {n['last']}):"
-            depth = 3
-        else:
-            yield "    pass"
-            return
-        yield f"{'    ' * depth}{slope} = {n['scale']} * {n['gradient']}[{n['element']}]"
-        yield from Lines(each).body(update.body, depth)
+            yield f"        for {n['start']}, {n['last']} in ({spans}):"
+            start = f"max({n['start']}, {n['low']})" if lanes else n["start"]
+            stop = f"min({n['last']}, {n['high']})" if lanes else n["last"]
+            part, depth = f"[{start} : {stop}]", 3
+        moments = [f"{n['moments']}[{row}]" for row in range(len(self._slots))]
+        parts = [f"{vector}{part}" for vector in (n["theta"], *moments, source)]
+        rest = [f"real(1.0 / {n['size']})", n["iteration"], *self.frames.rates.values()]
+        if ranges:
+            yield from call("_update(", [*parts, *rest], depth=depth)
+
+    @property
+    def _slots(self) -> tuple[str, ...]:
+        return self.frames.options.optimizer.slots
 
     def _trainable(self) -> list[tuple[int, int]]:
         """Return the parts of the flat vector that training changes."""
@@ -107,7 +109,9 @@ class Loop:
     def _advance_arguments(self) -> list[str]:
         n = self.frames.named
         given = ["state", n["good"], n["counts"], n["losses"], n["begin"], "batch_size", "shuffle"]
-        return [*given, n["steps"], *(v.name for v in self.frames.data), *self.frames.rates.values()]
+        crew = [n["crew"], n["thread"]] if self.frames.lanes else []
+        data = [v.name for v in self.frames.data]
+        return [*given, n["steps"], *data, *self.frames.rates.values(), *crew]
 
     def _advance(self) -> Iterator[str]:
         n, kernel = self.frames.named, self.frames.program.gradient
@@ -123,12 +127,15 @@ class Loop:
         if not self.frames.lanes:
             yield f"    {n['rows']} = min(batch_size, _BLOCK)"
         yield from Batches(self.frames).arrays(self.frames.data, n["rows"])
-        yield f"    {n['gradient']} = {self.frames.memory(self.frames.size)}"
         yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
         if kernel.size:
             yield f"    {n['workspace']} = {self.frames.memory(kernel.size)}"
         if self.frames.lanes:
+            yield f"    {n['gradient']} = {n['crew']}.gradients[{n['thread']}]"
+            yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
+        else:
+            yield f"    {n['gradient']} = {self.frames.memory(self.frames.size)}"
         yield f"    for _ in range({n['steps']}):"
         yield from self._step()
         if self.frames.lanes:
@@ -139,48 +146,90 @@ class Loop:
 
     def _step(self) -> Iterator[str]:
         """Yield one step: its batch, its gradient block by block, its update."""
-        n = self.frames.named
+        n, lanes = self.frames.named, self.frames.lanes
         yield f"        if {n['position']} == 0:"
-        yield f"            _copy({n['good']}.theta, {n['theta']})"
-        for slot in range(len(self.frames.options.optimizer.slots)):
-            yield f"            _copy({n['good']}.moments[{slot}], {n['moments']}[{slot}])"
-        yield f"            _copy({n['good']}.permutation, {n['permutation']})"
-        yield f"            {n['good']}.random[0] = {n['random']}[0]"
-        yield f"            {n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
-        yield f"            _arrange({n['permutation']}, {n['random']}, shuffle and batch_size < {n['n']})"
+        if lanes:
+            yield f"            if {n['thread']} == 0:"
+        yield from self._begun(4 if lanes else 3)
+        if lanes:
+            yield from self._met(3)
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
+        low, high = "0", n["size"]
+        if lanes:
+            crew, low, high = n["crew"], n["low"], n["high"]
+            share = f"_share({n['size']}, {crew}.threads)"
+            yield f"        {low} = min({n['thread']} * {share}, {n['size']})"
+            yield f"        {high} = min({low} + {share}, {n['size']})"
+            yield f"        if {low} == {high}:"
+            yield f"            {n['gradient']}[:] = 0.0"
         yield f"        {n['total']} = 0.0"
-        yield f"        for {n['first']} in range(0, {n['size']}, _BLOCK):"
-        yield f"            {n['rows']} = min(_BLOCK, {n['size']} - {n['first']})"
-        kernel = self.frames.program.gradient
-        place = f"{n['position']} + {n['first']}"
-        yield from Batches(self.frames).collected(kernel, n["permutation"], place, 3, n["rows"])
-        yield from self._block_gradient()
+        yield f"        for {n['first']} in range({low}, {high}, _BLOCK):"
+        yield f"            {n['rows']} = min(_BLOCK, {high} - {n['first']})"
+        yield from self._block_gradient(low)
+        if lanes:
+            yield from self._shared()
         yield from self._finish()
 
-    def _block_gradient(self) -> Iterator[str]:
-        n, kernel = self.frames.named, self.frames.program.gradient
-        weights = [p.name if p.shape else self.frames.slice("theta", p) for p in self.frames.parameters(kernel)]
-        batches = [self.frames.batches[variable.name] for variable in kernel.data]
-        if not self.frames.lanes:
+    def _begun(self, depth: int) -> Iterator[str]:
+        """Yield what an epoch begins with: the state is kept, the samples are put in order."""
+        n, margin = self.frames.named, "    " * depth
+        yield f"{margin}_copy({n['good']}.theta, {n['theta']})"
+        for slot in range(len(self._slots)):
+            yield f"{margin}_copy({n['good']}.moments[{slot}], {n['moments']}[{slot}])"
+        yield f"{margin}_copy({n['good']}.permutation, {n['permutation']})"
+        yield f"{margin}{n['good']}.random[0] = {n['random']}[0]"
+        yield f"{margin}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
+        some = f"shuffle and batch_size < {n['n']}"
+        yield f"{margin}_arrange({n['permutation']}, {n['random']}, {some})"
+
+    def _met(self, depth: int) -> Iterator[str]:
+        """Yield the lines in which the threads wait for each other."""
+        n = self.frames.named
+        yield f"{'    ' * depth}{n['phase']} += {n['crew']}.threads"
+        yield f"{'    ' * depth}_meet({n['crew']}.arrived, {n['phase']})"
+
+    def _shared(self) -> Iterator[str]:
+        """Yield what the threads add up: the losses, and each its part of the gradients."""
+        n = self.frames.named
+        crew = n["crew"]
+        yield f"        {crew}.totals[{n['thread']}] = {n['total']}"
+        yield from self._met(2)
+        yield f"        {n['total']} = 0.0"
+        share = f"_share({self.frames.size}, {crew}.threads)"
+        yield f"        {n['low']} = min({n['thread']} * {share}, {self.frames.size})"
+        yield f"        {n['high']} = min({n['low']} + {share}, {self.frames.size})"
+        yield f"        for {n['other']} in range({crew}.threads):"
+        yield f"            {n['total']} += {crew}.totals[{n['other']}]"
+        yield f"            if {n['other']} > 0:"
+        part = f"{n['low']}:{n['high']}"
+        parts = [f"{crew}.gradients[{place}][{part}]" for place in ("0", n["other"])]
+        yield from call("_add(", parts, depth=4)
+
+    def _block_gradient(self, low: str) -> Iterator[str]:
+        frames, n = self.frames, self.frames.named
+        kernel = frames.program.gradient
+        place = f"{n['position']} + {n['first']}"
+        yield from Batches(frames).collected(kernel, n["permutation"], place, 3, n["rows"])
+        weights = [
+            p.name if p.shape else frames.slice("theta", p) for p in frames.parameters(kernel)
+        ]
+        batches = [frames.batches[variable.name] for variable in kernel.data]
+        if not frames.lanes:
             batches = [f"{batch}[:{n['rows']}]" for batch in batches]
-        batches += [n["rows"]] if self.frames.lanes else []
+        batches += [n["rows"]] if frames.lanes else []
         workspace = [n["workspace"]] if kernel.size else []
-        yield f"            if {n['first']} == _BLOCK:"
-        yield f"                _copy({n['part']}, {n['gradient']})"
-        yield f"            elif {n['first']} > _BLOCK:"
-        yield f"                _add({n['part']}, {n['gradient']})"
-        arguments = [*weights, *batches, n["gradient"], *workspace]
+        yield f"            {n['into']} = {n['gradient']} if {n['first']} == {low} else {n['part']}"
+        arguments = [*weights, *batches, n["into"], *workspace]
         yield from call(f"{n['total']} += _gradient_block(", arguments, depth=3)
-        yield f"        if {n['size']} > _BLOCK:"
-        yield f"            _add({n['gradient']}, {n['part']})"
+        yield f"            if {n['first']} > {low}:"
+        yield f"                _add({n['gradient']}, {n['part']})"
 
     def _finish(self) -> Iterator[str]:
-        n = self.frames.named
+        n, lanes = self.frames.named, self.frames.lanes
         yield f"        {n['iteration']} += 1"
-        given = dict(zip(self._update_arguments(), self._update_arguments(), strict=True))
-        given[n["scale"]] = f"real(1.0 / {n['size']})"
-        yield from call("_update(", list(given.values()), depth=2)
+        yield from self._updated()
+        if lanes:
+            yield from self._met(2)
         yield f"        {n['partial']} += {n['total']}"
         yield f"        {n['position']} += {n['size']}"
         yield f"        if not _is_finite({n['partial']}):"
@@ -212,20 +261,21 @@ class Loop:
         parts += [f"epochs: int = {training.epochs}", f"batch_size: int = {training.batch_size}"]
         parts += [f"seed: int = {training.seed}"] if seeded else []
         parts += [f"shuffle: bool = {training.shuffle}", "callback: Any = None"]
+        parts += ["threads: int | None = None"]
         parts += [f"{rate}: float = {value!r}" for rate, value in values.items()]
         result = "State" if name == "resume" else "Parameters"
         return joined(call(f"def {name}(", parts, f") -> tuple[{result}, np.ndarray]:"))
 
     def _checked_rates(self) -> str:
-        rates = [f'_rate("{name}", {name})' for name in self.frames.options.optimizer.hyperparameters]
+        rates = [
+            f'_rate("{name}", {name})' for name in self.frames.options.optimizer.hyperparameters
+        ]
         comma = "," if len(rates) == 1 else ""
         return "\n".join(call("rates = (", rates, f"{comma})", 1)).removeprefix("    ")
 
     def _train(self) -> Iterator[str]:
-        passed = ["epochs", "batch_size", "shuffle", "callback"]
+        passed = ["epochs", "batch_size", "shuffle", "callback", "threads"]
         passed += self.frames.options.optimizer.hyperparameters
         arguments = ["start(parameters, seed)", *(v.name for v in self.frames.data)]
         arguments += [f"{name}={name}" for name in passed]
         yield from call("state, losses = resume(", arguments, depth=1)
-
-
