@@ -2,10 +2,10 @@
 
 What differs from sample to sample gets the sample as its first subscript ("rows"), or as its
 last ("lanes"). In lanes the sample is an axis like any other, as long as the block: a line
-that computes a value for each sample does so for a whole block, while a sum over the samples
-stops at those that there are. The adjoint of what does not (a parameter, or a value computed from parameters only)
-is the sum over the samples of the batch. The reverse mode is linear, so such
-sums pass through the equations between them: a term that reads one is not summed
+that computes a value for each sample does so for whole registers, while a sum over the samples
+stops at those that there are. The adjoint of what does not differ (a parameter, or a value
+computed from parameters only) is the sum over the samples. The reverse mode is linear, so such sums
+pass through the equations between them: a term that reads one is not summed
 again, and a term that depends on no sample counts once for each sample.
 """
 
@@ -45,7 +45,7 @@ class _MixedError(Exception):
 def batch(
     equations: Iterable[Equation], words: Vocabulary, outputs: Iterable[str] = (), block: int = 0
 ) -> tuple[Compute, ...]:
-    """Return the steps that compute `equations` for a batch, in lanes of `block` samples or in rows.
+    """Return the steps that compute `equations` for a batch, in rows or in lanes of `block`.
 
     Where the loss is among them, the last step adds up the losses of the samples. The
     `outputs` have a row for each sample even where all rows are equal. Raises

@@ -99,10 +99,12 @@ def _column_sums(pass_: _Contraction) -> tuple[Step, ...]:
     kept: list[Step] = []
     moved: list[Step] = []
     for place, step in enumerate(steps):
-        copy = copies.get(name_of(step.value)) if _adds_rows(step) else None
+        copy = None
+        if isinstance(step, Compute) and _adds_rows(step):
+            copy = copies.get(name_of(step.value))
         if copy is None or _touched(steps[place + 1 :], name_of(step.target)):
             kept.append(step)
-        else:
+        elif isinstance(step, Compute):
             moved.append(pass_.column_sum(step, copy))
             kept = [s for s in kept if not _clears(s, name_of(step.target))]
     start = (Compute(pass_.one, sympy.S.One, ()),) if moved else ()
@@ -117,9 +119,9 @@ def _touched(steps: Iterable[Step], name: str) -> bool:
     return any(access.name == name for step in steps for access in step.accesses)
 
 
-def _adds_rows(step: Step) -> bool:
+def _adds_rows(step: Compute) -> bool:
     """Tell whether a step is ``g[j] += d[j,s]``, summed over the samples."""
-    if not isinstance(step, Compute) or not step.accumulate or not isinstance(step.value, Indexed):
+    if not step.accumulate or not isinstance(step.value, Indexed):
         return False
     if not isinstance(step.target, Indexed):
         return False
@@ -239,7 +241,7 @@ class _Contraction:
         del self.shapes[name]
 
     def _product(self, target: Expr, total: Expr) -> list[Step] | None:
-        """Return the steps of a product, the product itself last; None where it is none or small."""
+        """Return the steps of a product, itself the last; None where it is none or small."""
         if not isinstance(total, Sum) or not isinstance(target, Indexed):
             return None
         summed = frozenset(bound_indices(total))
@@ -269,7 +271,7 @@ class _Contraction:
         if work < MINIMUM and not forced:
             return None
         order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
-        before: list[Step] = []
+        before: list[Transpose] = []
         found = contracted(target, first, second, order, self.shapes)
         if found is None:
             found = self._with_copy(target, first, second, order, before)
@@ -281,7 +283,7 @@ class _Contraction:
         return [*before, replace(found, reason="forced" if forced else reason)]
 
     def _with_copy(
-        self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Step]
+        self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]
     ) -> Contract | None:
         """Return the product that reads one operand from a transposed copy; `before` makes it."""
         for left, right in ((first, second), (second, first)):

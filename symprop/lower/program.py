@@ -438,8 +438,8 @@ def _work(statements: Iterable[Statement], block: int) -> int:
                 axes = (tiling.rows, *tiling.terms, *tiling.loops)
                 total += 2 * prod((tiling.columns[0] or block, *(a.count or block for a in axes)))
             case Product(_, left, right):
-                axes = {*left.rows, *left.columns, *right.rows, *right.columns}
-                total += 2 * prod(extent(index) or 1 for index in axes)
+                indices = {*left.rows, *left.columns, *right.rows, *right.columns}
+                total += 2 * prod(extent(index) or 1 for index in indices)
             case Assign(_, value):
                 total += 1 + value.count_ops() + 9 * len(value.atoms(Function))
     return total

@@ -115,6 +115,8 @@ def _renamed(step: Step, old: Idx, new: Idx) -> Step:
     if isinstance(step, Multiply):
         target, left, right = (_moved(m, mapping) for m in (step.target, step.left, step.right))
         return Multiply(target, left, right, loops, step.comment)
+    if not isinstance(step, Compute):  # the others have no loops
+        return step
     return replace(
         step,
         target=substitute(step.target, mapping),

@@ -79,8 +79,8 @@ def _tiling(
     leaves = (left, right, target)
     if not all(isinstance(leaf, Indexed) for leaf in leaves):
         return None
-    places = [_affine(leaf, shapes) for leaf in leaves]
-    if None in places:
+    places = [place for leaf in leaves if (place := _affine(leaf, shapes)) is not None]
+    if len(places) < len(leaves):
         return None
     offsets = (places[0].constant, places[1].constant, places[2].constant)
     own = free_indices(target)

@@ -112,7 +112,8 @@ def _tables(network: Network, program: Program) -> dict[str, object]:
     bounds = network.index_inputs
     return {
         "parameter_fields": _fields(network.parameters, ""),
-        "output_fields": _fields(_outputs(network), "n") if len(network.outputs) > 1 else "",
+        "several": len(network.outputs) != 1,
+        "output_fields": _fields(_outputs(network), "n"),
         "draws": any(initial.distribution for initial in program.initial),
         "initial_values": "\n".join(
             line for initial in program.initial for line in _initial(initial)

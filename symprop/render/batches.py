@@ -62,6 +62,8 @@ class Batches:
     def returned(self, kernel: Kernel, depth: int) -> Iterator[str]:
         """Yield the lines that copy a block of outputs in lanes to the user's arrays."""
         row, first = self.frames.named["row"], self.frames.named["first"]
+        if not kernel.outputs:
+            return
         yield f"{'    ' * depth}for {row} in range({self.frames.named['rows']}):"
         for output in kernel.outputs:
             margin, axes = "    " * (depth + 1), self._axes(output)

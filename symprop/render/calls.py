@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from symprop.lower.program import Kernel
-from symprop.network import Variable
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.texts import call, joined

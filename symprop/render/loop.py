@@ -13,7 +13,6 @@ from symprop.lower.vocabulary import new_name
 from symprop.options import hyperparameters
 from symprop.printer import Printer
 from symprop.render.batches import Batches
-from symprop.render.calls import Calls
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
 from symprop.render.rule import rule
