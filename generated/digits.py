@@ -29,9 +29,11 @@ Update of each parameter theta in step t (adam):
 """
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -44,8 +46,14 @@ from numba.extending import overload, register_jitable
 try:
     from llvmlite import binding, ir
     from numba import types
-    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
+    from numba.core.cgutils import (
+        alloca_once,
+        for_range_slice,
+        get_or_insert_function,
+        unpack_tuple,
+    )
     from numba.extending import intrinsic
+    from numba.np.arrayobj import populate_array
 except ImportError as error:
     intrinsic = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
@@ -83,7 +91,7 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 32  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True}
+_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
@@ -201,12 +209,12 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     """Compute the outputs of a block of samples."""
     _hot()
     lanes = -(-samples // 8) * 8
-    max_z = workspace[0:32]
-    sum_z = workspace[32:64]
-    net_h = workspace[64:1088].reshape((32, 32))
-    h = workspace[1088:2112].reshape((32, 32))
-    z = workspace[2112:2432].reshape((10, 32))
-    exp_z = workspace[2432:2752].reshape((10, 32))
+    max_z = _view(workspace, 0, (32,))
+    sum_z = _view(workspace, 32, (32,))
+    net_h = _view(workspace, 64, (32, 32))
+    h = _view(workspace, 1088, (32, 32))
+    z = _view(workspace, 2112, (10, 32))
+    exp_z = _view(workspace, 2432, (10, 32))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -241,13 +249,13 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     """Return the sum of the losses of a block of samples."""
     _hot()
     lanes = -(-samples // 8) * 8
-    max_z = workspace[0:32]
-    sum_z = workspace[32:64]
-    total_L = workspace[64:96]
-    net_h = workspace[96:1120].reshape((32, 32))
-    h = workspace[1120:2144].reshape((32, 32))
-    z = workspace[2144:2464].reshape((10, 32))
-    L = workspace[2464:2496]
+    max_z = _view(workspace, 0, (32,))
+    sum_z = _view(workspace, 32, (32,))
+    total_L = _view(workspace, 64, (32,))
+    net_h = _view(workspace, 96, (32, 32))
+    h = _view(workspace, 1120, (32, 32))
+    z = _view(workspace, 2144, (10, 32))
+    L = _view(workspace, 2464, (32,))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -287,30 +295,30 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     """Return the sum of the losses of a block of samples; fill the sum of their gradients."""
     _hot()
     lanes = -(-samples // 8) * 8
-    max_z = workspace[0:32]
-    sum_z = workspace[32:64]
-    total_L = workspace[64:96]
-    net_h = workspace[96:1120].reshape((32, 32))
-    h = workspace[1120:2144].reshape((32, 32))
-    z = workspace[2144:2464].reshape((10, 32))
-    exp_z = workspace[2464:2784].reshape((10, 32))
-    d_z = workspace[2784:3104].reshape((10, 32))
-    L = workspace[3104:3136]
-    d_h = workspace[3136:4160].reshape((32, 32))
-    d_net_h = workspace[4160:5184].reshape((32, 32))
-    dL_dnet_h_T = workspace[5184:6208].reshape((32, 32))
-    dL_dz_T = workspace[6208:6528].reshape((32, 10))
-    g_W1 = gradient[0:2048].reshape((64, 32))
-    g_b1 = gradient[2048:2080]
-    g_W2 = gradient[2080:2400].reshape((32, 10))
-    g_b2 = gradient[2400:2410]
+    one = _view(workspace, 0, (1,))
+    max_z = _view(workspace, 8, (32,))
+    sum_z = _view(workspace, 40, (32,))
+    total_L = _view(workspace, 72, (32,))
+    net_h = _view(workspace, 104, (32, 32))
+    h = _view(workspace, 1128, (32, 32))
+    z = _view(workspace, 2152, (10, 32))
+    exp_z = _view(workspace, 2472, (10, 32))
+    d_z = _view(workspace, 2792, (10, 32))
+    L = _view(workspace, 3112, (32,))
+    d_h = _view(workspace, 3144, (32, 32))
+    d_net_h = _view(workspace, 4168, (32, 32))
+    dL_dnet_h_T = _view(workspace, 5192, (32, 32))
+    dL_dz_T = _view(workspace, 6216, (32, 10))
+    g_W1 = _view(gradient, 0, (64, 32))
+    g_b1 = _view(gradient, 2048, (32,))
+    g_W2 = _view(gradient, 2080, (32, 10))
+    g_b2 = _view(gradient, 2400, (10,))
+    one[0] = 1.0
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
         total_L[s] = 0.0
     loss_sum = 0.0
-    g_b1[:] = 0.0
-    g_b2[:] = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
     _product_1(W1, x, net_h, lanes)
     for j in range(32):
@@ -353,28 +361,24 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     _exchange_2(d_z, dL_dz_T, lanes)
     # dL/dW2[j,k] = h[j]*dL/dz[k]
     _product_5(h, dL_dz_T, g_W2, samples)
+    # dL/db1[j] = dL/dnet_h[j]
+    _product_6(one, dL_dnet_h_T, g_b1, samples)
+    # dL/db2[k] = dL/dz[k]
+    _product_7(one, dL_dz_T, g_b2, samples)
     for s in range(samples):
         loss_sum += L[s]
-        for j in range(32):
-            # dL/db1[j] = dL/dnet_h[j]
-            g_b1[j] += dL_dnet_h_T[s, j]
-        for k in range(10):
-            # dL/db2[k] = dL/dz[k]
-            g_b2[k] += dL_dz_T[s, k]
     return loss_sum
 
 
 @_kernel
-def _update(theta, moments, gradient, scale, iteration, learning_rate, beta1, beta2, epsilon):
+def _update(theta, m, v, gradient, scale, iteration, learning_rate, beta1, beta2, epsilon):
     """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
     _hot()
-    m = moments[0]
-    v = moments[1]
     factor_1 = real(1 - beta1)
     factor_2 = real(1 - beta2)
     factor_3 = real(learning_rate / (1 - beta1**iteration))
     factor_4 = real(1 / (1 - beta2**iteration))
-    for element in range(2410):
+    for element in range(theta.size):
         slope = scale * gradient[element]
         # m = beta1*m + gradient*(1 - beta1)
         m[element] = m[element] * beta1 + factor_1 * slope
@@ -419,10 +423,14 @@ if _WRITTEN:
 
     @intrinsic
     def _hot(typingctx: Any) -> Any:
-        """Let LLVM use whole registers in this function and take its arrays for disjoint."""
+        """Let LLVM use whole registers in this function and take its arrays for disjoint.
+
+        Inside of another function it would have neither, so it stays one of its own.
+        """
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             _prefer_512(builder.function)
+            builder.function.attributes.add("noinline")
             for argument in builder.function.args:
                 # An i8* points to what views of one array share; only their data are disjoint.
                 pointer = isinstance(argument.type, ir.PointerType)
@@ -431,6 +439,30 @@ if _WRITTEN:
             return context.get_dummy_value()
 
         return types.void(), emit
+
+    @intrinsic
+    def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
+        """Return a part of a vector as a contiguous array, which must not outlive the vector.
+
+        That is memory[first : first + size].reshape(shape), without Numba's work for each reshape.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            source = context.make_array(memory)(context, builder, values[0])
+            result = context.make_array(signature.return_type)(context, builder)
+            lengths = unpack_tuple(builder, values[2])
+            step = context.get_constant(
+                types.intp, context.get_abi_sizeof(source.data.type.pointee)
+            )
+            strides = [step]
+            for length in lengths[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            data = builder.gep(source.data, [values[1]])
+            populate_array(result, data, lengths, strides, step, None)
+            return result._getvalue()
+
+        view = types.Array(memory.dtype, len(shape), "C")
+        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
     def _flush(typingctx: Any) -> Any:
@@ -442,8 +474,50 @@ if _WRITTEN:
         """Set the mode that `_flush` returned."""
         return types.uint32(types.uint32), _mode(lambda builder, mode, value: value)
 
+    @intrinsic
+    def _meet(typingctx: Any, arrived: Any, enough: Any) -> Any:
+        """Wait until as many arrivals as `enough` are counted, this one too."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            counter = context.make_array(arrived)(context, builder, values[0]).data
+            one = ir.Constant(counter.type.pointee, 1)
+            builder.atomic_rmw("add", counter, one, "acq_rel")
+            look, pause, rest, go = map(builder.append_basic_block, ("look", "pause", "rest", "go"))
+            turns = alloca_once(builder, one.type)
+            builder.store(ir.Constant(one.type, 0), turns)
+            builder.branch(look)
+            builder.position_at_end(look)
+            count = builder.load_atomic(counter, "acquire", 8)
+            builder.cbranch(builder.icmp_signed(">=", count, values[1]), go, pause)
+            builder.position_at_end(pause)
+            turn = builder.add(builder.load(turns), one)
+            builder.store(turn, turns)
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            if builder.module.triple.startswith("x86"):
+                name = "llvm.x86.sse2.pause"
+                builder.call(get_or_insert_function(builder.module, nothing, name), [])
+            patient = builder.icmp_signed("<", turn, ir.Constant(one.type, 2000))
+            builder.cbranch(patient, look, rest)
+            builder.position_at_end(rest)
+            if "windows" not in builder.module.triple:  # let another thread have the processor
+                kind = ir.FunctionType(ir.IntType(32), [])
+                builder.call(get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            builder.branch(look)
+            builder.position_at_end(go)
+            return context.get_dummy_value()
+
+        return types.void(arrived, types.int64), emit
+
 else:
+    _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
+
+    @njit
+    def _view(memory: Any, first: int, shape: Any) -> Any:
+        size = 1
+        for length in shape:
+            size *= length
+        return memory[first : first + size].reshape(shape)
 
 
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
@@ -478,6 +552,17 @@ class _Writer:
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    def opaque(self, count: Any) -> Any:
+        """Return a count above 4 as one that LLVM does not know.
+
+        Else it may unroll the whole loop of a tile and keep accumulators in memory: 5 times slower.
+        """
+        if not isinstance(count, int) or count <= 4:
+            return count
+        return self.builder.asm(
+            ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", [self.index(count)], False
+        )
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """Return start + sum of index * stride for each step."""
@@ -600,31 +685,41 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
-def _transposed(w: _Writer, rows: list[Any]) -> list[Any]:
-    """Return the columns of a square of as many vectors as a vector has lanes.
-
-    x86 shuffles cheaply inside the 16 bytes of a group and whole groups: first the rows of each
-    square inside the groups are interleaved until they are columns, then groups change places.
-    """
-    lanes = range(w.lanes)
+def _grouped(w: _Writer, array: Any, starts: list[Any], width: int) -> Any:
+    """Return a vector of groups of 16 bytes, one from each start, zeros behind its `width`."""
     group = 16 // w.bytes
-    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in lanes]
-    high = [n + group // 2 for n in low]
-    squares = [rows[n : n + group] for n in range(0, w.lanes, group)]
-    for _ in range(group.bit_length() - 1):
-        for n, square in enumerate(squares):
-            pairs = list(zip(square[: group // 2], square[group // 2 :], strict=True))
-            squares[n] = [w.shuffle(a, b, half) for a, b in pairs for half in (low, high)]
-    even = [n % group + n // group * 2 * group for n in lanes]
-    odd = [n + group for n in even]
-    for _ in range((w.lanes // group).bit_length() - 1):
-        pairs = list(zip(squares[::2], squares[1::2], strict=True))
-        squares = [
-            [w.shuffle(a, b, half) for a, b in zip(*pair, strict=True)]
-            for half in (even, odd)
-            for pair in pairs
-        ]
-    return [column for square in squares for column in square]
+    kind, result = ir.VectorType(w.vector.element, group), w.zero
+    mask = ir.Constant(ir.VectorType(_FLAG, group), [int(n < width) for n in range(group)])
+    for place, start in enumerate(starts):
+        address = w.builder.bitcast(w.builder.gep(array, [start]), kind.as_pointer())
+        name = f"llvm.masked.load.v{group}f{8 * w.bytes}.p0"
+        zero = ir.Constant(kind, [0.0] * group)
+        part = w.call(name, kind, address, ir.Constant(_WORD, w.bytes), mask, zero)
+        wide = w.shuffle(part, part, [n % group for n in range(w.lanes)])
+        chosen = [n + w.lanes * (n // group == place) for n in range(w.lanes)]
+        result = w.shuffle(result, wide, chosen)
+    return result
+
+
+def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]:
+    """Return the first `width` columns of the rows that begin at `starts`, as vectors.
+
+    Groups of 16 bytes are loaded where they belong, which takes no shuffle; then the rows inside
+    of them are interleaved until they are columns.
+    """
+    group = 16 // w.bytes
+    half = group // 2
+    low = [n % group // 2 + n // group * group + n % 2 * w.lanes for n in range(w.lanes)]
+    high = [n + half for n in low]
+    columns: list[Any] = []
+    for first in range(0, width, group):
+        moved = [w.at(start, (first, 1)) for start in starts]
+        rows = [_grouped(w, array, moved[n::group], width - first) for n in range(group)]
+        for _ in range(half):
+            pairs = list(zip(rows[:half], rows[half:], strict=True))
+            rows = [w.shuffle(a, b, order) for a, b in pairs for order in (low, high)]
+        columns += rows
+    return columns[:width]
 
 
 def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
@@ -791,7 +886,7 @@ class _Product:
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, end) as term:
+        with w.loop(first, w.opaque(end)) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)
@@ -834,7 +929,8 @@ def _contraction(
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
     stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
-    f(left, right, out, count), columns a multiple of 16. The arrays are C-contiguous, of one type, and out overlaps none of the others.
+    f(left, right, out, count), for columns a multiple of 16. The arrays are C-contiguous, of one
+    type, and out overlaps none of the others.
     """
     dimensions = columns, rows, terms, loops, offsets, add
     if not _WRITTEN:
@@ -886,7 +982,8 @@ def _plain_contraction(
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
     """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
 
-    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are C-contiguous of any shape, of one type, and do not overlap.
+    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are
+    C-contiguous of any shape, of one type, and do not overlap.
     """
 
     def write(w: _Writer, source: Any, target: Any, used: Any = None) -> None:
@@ -898,14 +995,9 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
                     for c0, c1, width in strips:
                         with w.loop(c0, c1, width) as c:
                             start = w.at(base, (r, columns), (c, 1))
-                            lines = [
-                                w.load(source, w.at(start, (n, columns)), width)
-                                if n < height
-                                else w.zero
-                                for n in range(w.lanes)
-                            ]
+                            lines = [w.at(start, (n, columns)) for n in range(height)]
                             start = w.at(base, (c, rows), (r, 1))
-                            for n, line in enumerate(_transposed(w, lines)[:width]):
+                            for n, line in enumerate(_columns(w, source, lines, width)):
                                 w.store(line, target, w.at(start, (n, rows)), height)
 
     if _WRITTEN:
@@ -917,7 +1009,8 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
     @njit
     def transpose(source: Any, target: Any, used: int = columns) -> None:
         source = source.reshape((count, rows, columns))
-        target.reshape((count, columns, rows))[:] = source.transpose((0, 2, 1))
+        result = target.reshape((count, columns, rows))
+        result[:, :used] = source.transpose((0, 2, 1))[:, :used]
 
     return transpose
 
@@ -942,10 +1035,9 @@ def _gather(width: int, block: int) -> Any:
                     starts.append(b.mul(line, w.index(width)))
                 for f0, f1, size in _strips(width, w.lanes):
                     with w.loop(f0, f1, size) as f:
-                        lines = [w.load(data, b.add(start, f), size) for start in starts]
-                        lines += [w.zero] * (w.lanes - lanes)
+                        lines = [b.add(start, f) for start in starts]
                         start = w.at(s, (f, block))
-                        for n, line in enumerate(_transposed(w, lines)[:size]):
+                        for n, line in enumerate(_columns(w, data, lines, size)):
                             w.store(line, batch, w.at(start, (n, block)), lanes)
 
     if _WRITTEN:
@@ -954,7 +1046,7 @@ def _gather(width: int, block: int) -> Any:
 
     @njit
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
-        data = data.reshape((-1, width))
+        data, batch = data.reshape((-1, width)), batch.reshape((width, block))
         for s in range(count):
             batch[:, s] = data[order[first + s]]
 
@@ -968,6 +1060,8 @@ _exchange_1 = _transpose(32, 32, 1, True)
 _product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
 _exchange_2 = _transpose(10, 32, 1, True)
 _product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),))
+_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
+_product_7 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),))
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
 
@@ -1075,7 +1169,7 @@ def _backward(parameters, x, t):
     order = np.arange(n)
     x_batch = np.zeros((64, _BLOCK), real)
     t_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(6528)
+    workspace = _aligned(6536)
     gradient = np.zeros(2410, real)
     part = np.empty(2410, real)
     total = 0.0
@@ -1198,6 +1292,7 @@ def resume(
     batch_size: int = 32,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.001,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -1208,6 +1303,8 @@ def resume(
     The loss of an epoch is the mean over its samples, each before the step that uses it.
     Between slices of about 0.2 s `callback(epochs_done, losses_so_far)` is called; where it
     returns True training stops, possibly inside an epoch, and the state can be resumed.
+    A step is shared by `threads`, by default by as many as its work pays for; each number of
+    threads gives numbers of its own, in the last digits, and the same ones every time.
     """
     rates = (
         _rate("learning_rate", learning_rate),
@@ -1216,7 +1313,7 @@ def resume(
         _rate("epsilon", epsilon),
     )
     data = _checked(x=x, t=t)
-    return _resume(state, data, epochs, batch_size, shuffle, callback, rates)
+    return _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates)
 
 
 def train(
@@ -1229,6 +1326,7 @@ def train(
     seed: int = 0,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.001,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -1243,6 +1341,7 @@ def train(
         batch_size=batch_size,
         shuffle=shuffle,
         callback=callback,
+        threads=threads,
         learning_rate=learning_rate,
         beta1=beta1,
         beta2=beta2,
@@ -1324,6 +1423,8 @@ def _advance(
     beta1,
     beta2,
     epsilon,
+    crew,
+    thread,
 ):
     """Train for some steps; a partial loss of NaN says that training diverged."""
     theta = state.theta
@@ -1335,43 +1436,59 @@ def _advance(
     position = state.position
     partial = state.partial
     n = x.shape[0]
-    W1 = theta[0:2048].reshape((64, 32))
-    b1 = theta[2048:2080]
-    W2 = theta[2080:2400].reshape((32, 10))
-    b2 = theta[2400:2410]
+    W1 = _view(theta, 0, (64, 32))
+    b1 = _view(theta, 2048, (32,))
+    W2 = _view(theta, 2080, (32, 10))
+    b2 = _view(theta, 2400, (10,))
     x_batch = np.zeros((64, _BLOCK), real)
     t_batch = np.zeros((10, _BLOCK), real)
-    gradient = _aligned(2410)
     part = _aligned(2410)
-    workspace = _aligned(6528)
+    workspace = _aligned(6536)
+    gradient = crew.gradients[thread]
+    phase = 0
     mode = _flush()
     for _ in range(steps):
         if position == 0:
-            _copy(good.theta, theta)
-            _copy(good.moments[0], moments[0])
-            _copy(good.moments[1], moments[1])
-            _copy(good.permutation, permutation)
-            good.random[0] = random[0]
-            counts[0], counts[1] = iteration, epoch
-            _arrange(permutation, random, shuffle)
+            if thread == 0:
+                _copy(good.theta, theta)
+                _copy(good.moments[0], moments[0])
+                _copy(good.moments[1], moments[1])
+                _copy(good.permutation, permutation)
+                good.random[0] = random[0]
+                counts[0], counts[1] = iteration, epoch
+                _arrange(permutation, random, shuffle and batch_size < n)
+            phase += crew.threads
+            _meet(crew.arrived, phase)
         size = min(batch_size, n - position)
+        low = min(thread * _share(size, crew.threads), size)
+        high = min(low + _share(size, crew.threads), size)
+        if low == high:
+            gradient[:] = 0.0
         total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
+        for first in range(low, high, _BLOCK):
+            rows = min(_BLOCK, high - first)
             _collect_1(x, permutation, position + first, rows, x_batch)
             _collect_2(t, permutation, position + first, rows, t_batch)
-            if first == _BLOCK:
-                _copy(part, gradient)
-            elif first > _BLOCK:
-                _add(part, gradient)
-            total += _gradient_block(W1, b1, W2, b2, x_batch, t_batch, rows, gradient, workspace)
-        if size > _BLOCK:
-            _add(gradient, part)
+            into = gradient if first == low else part
+            total += _gradient_block(W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace)
+            if first > low:
+                _add(gradient, part)
+        crew.totals[thread] = total
+        phase += crew.threads
+        _meet(crew.arrived, phase)
+        total = 0.0
+        low = min(thread * _share(2410, crew.threads), 2410)
+        high = min(low + _share(2410, crew.threads), 2410)
+        for other in range(crew.threads):
+            total += crew.totals[other]
+            if other > 0:
+                _add(crew.gradients[0][low:high], crew.gradients[other][low:high])
         iteration += 1
         _update(
-            theta,
-            moments,
-            gradient,
+            theta[low:high],
+            moments[0][low:high],
+            moments[1][low:high],
+            crew.gradients[0][low:high],
             real(1.0 / size),
             iteration,
             learning_rate,
@@ -1379,6 +1496,8 @@ def _advance(
             beta2,
             epsilon,
         )
+        phase += crew.threads
+        _meet(crew.arrived, phase)
         partial += total
         position += size
         if not _is_finite(partial):
@@ -1397,20 +1516,70 @@ def _advance(
     return State(theta, moments, iteration, epoch, position, permutation, random, partial)
 
 
-def _resume(state, data, epochs, batch_size, shuffle, callback, rates):
+_WORK = 11078  # operations for one sample of a step
+
+
+class Crew(NamedTuple):
+    """What the threads of a training share."""
+
+    threads: int
+    arrived: np.ndarray  # how often one of them came to a place where they meet
+    totals: np.ndarray  # the loss of each one's samples
+    gradients: np.ndarray  # the gradient of each one's samples
+
+
+def _crew(threads, batch_size):
+    """Return what `threads` threads share, by default one for every 30 us or so of a step."""
+    if threads is None:
+        able = os.environ.get("OMP_NUM_THREADS", "")  # joblib and Dask say 1 to their workers
+        threads = min(len(_processors()), int(able) if able.isdigit() and int(able) else 64)
+        threads = min(threads, -(-batch_size // 8), batch_size * _WORK // 3_000_000)
+    threads = _whole("threads", max(threads, 1), 1) if _WRITTEN else 1
+    size = -(-2410 // _LINE) * _LINE
+    gradients = _aligned(threads * size).reshape((threads, size))
+    return Crew(threads, np.zeros(8, np.int64), np.zeros(threads), gradients)
+
+
+def _processors():
+    """Return the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)
+
+
+@_kernel
+def _share(count, threads):
+    """Return how many of `count` elements a thread gets: whole vectors."""
+    return -(-count // threads // 8) * 8
+
+
+def _together(crew, *arguments):
+    """Run `_advance` in all threads of a crew and return the state."""
+    crew.arrived[0] = 0
+    if crew.threads == 1:
+        return _advance(*arguments, crew, 0)
+    with ThreadPoolExecutor(crew.threads - 1) as pool:
+        others = [pool.submit(_advance, *arguments, crew, n) for n in range(1, crew.threads)]
+        state = _advance(*arguments, crew, 0)
+        for other in others:
+            other.result()
+    return state
+
+
+def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
     state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
+    crew = _crew(threads, batch_size)
     first, steps = state.epoch, 1
+    given = (good, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(
-                state, good, counts, losses, first, batch_size, bool(shuffle), steps, *data, *rates
-            )
+            state = _together(crew, state, *given, steps, *data, *rates)
         if math.isnan(state.partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))

@@ -99,7 +99,7 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 1024  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True}
+_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _inlined = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True, **_options)
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
@@ -285,11 +285,10 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, grad
 @_kernel
 def _update(theta, gradient, scale, iteration, learning_rate):
     """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for first, last in ((0, 4), (5, 9)):
-        for element in range(first, last):
-            slope = scale * gradient[element]
-            # theta = theta - gradient*learning_rate
-            theta[element] -= slope * learning_rate
+    for element in range(theta.size):
+        slope = scale * gradient[element]
+        # theta = theta - gradient*learning_rate
+        theta[element] -= slope * learning_rate
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -510,6 +509,7 @@ def resume(
     batch_size: int = 1,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.5,
 ) -> tuple[State, np.ndarray]:
     """Train for `epochs` more epochs; return the new state and the loss of each epoch.
@@ -517,10 +517,11 @@ def resume(
     The loss of an epoch is the mean over its samples, each before the step that uses it.
     Between slices of about 0.2 s `callback(epochs_done, losses_so_far)` is called; where it
     returns True training stops, possibly inside an epoch, and the state can be resumed.
+    With one sample, or a few, a step there is nothing to share: `threads` changes nothing.
     """
     rates = (_rate("learning_rate", learning_rate),)
     data = _checked(x1=x1, x2=x2, t1=t1, t2=t2)
-    return _resume(state, data, epochs, batch_size, shuffle, callback, rates)
+    return _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates)
 
 
 def train(
@@ -535,6 +536,7 @@ def train(
     seed: int = 0,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.5,
 ) -> tuple[Parameters, np.ndarray]:
     """Train from `parameters`; return the new parameters and the mean loss of each epoch."""
@@ -548,6 +550,7 @@ def train(
         batch_size=batch_size,
         shuffle=shuffle,
         callback=callback,
+        threads=threads,
         learning_rate=learning_rate,
     )
     return state.parameters, losses
@@ -629,15 +632,15 @@ def _advance(
     x2_batch = np.empty(rows, real)
     t1_batch = np.empty(rows, real)
     t2_batch = np.empty(rows, real)
-    gradient = np.empty(10, real)
     part = np.empty(10, real)
+    gradient = np.empty(10, real)
     for _ in range(steps):
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
-            _arrange(permutation, random, shuffle)
+            _arrange(permutation, random, shuffle and batch_size < n)
         size = min(batch_size, n - position)
         total = 0.0
         for first in range(0, size, _BLOCK):
@@ -648,10 +651,7 @@ def _advance(
                 x2_batch[row] = x2[origin]
                 t1_batch[row] = t1[origin]
                 t2_batch[row] = t2[origin]
-            if first == _BLOCK:
-                _copy(part, gradient)
-            elif first > _BLOCK:
-                _add(part, gradient)
+            into = gradient if first == 0 else part
             total += _gradient_block(
                 theta[0],
                 theta[1],
@@ -667,12 +667,19 @@ def _advance(
                 x2_batch[:rows],
                 t1_batch[:rows],
                 t2_batch[:rows],
-                gradient,
+                into,
             )
-        if size > _BLOCK:
-            _add(gradient, part)
+            if first > 0:
+                _add(gradient, part)
         iteration += 1
-        _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
+        for start2, last in ((0, 4), (5, 9)):
+            _update(
+                theta[start2:last],
+                gradient[start2:last],
+                real(1.0 / size),
+                iteration,
+                learning_rate,
+            )
         partial += total
         position += size
         if not _is_finite(partial):
@@ -690,20 +697,20 @@ def _advance(
     return State(theta, moments, iteration, epoch, position, permutation, random, partial)
 
 
-def _resume(state, data, epochs, batch_size, shuffle, callback, rates):
+def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
     state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
+    _whole("threads", 1 if threads is None else threads, 1)
     first, steps = state.epoch, 1
+    given = (good, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(
-                state, good, counts, losses, first, batch_size, bool(shuffle), steps, *data, *rates
-            )
+            state = _advance(state, *given, steps, *data, *rates)
         if math.isnan(state.partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))

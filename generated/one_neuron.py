@@ -64,7 +64,7 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 1024  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True}
+_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _inlined = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True, **_options)
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
@@ -186,7 +186,7 @@ def _gradient_block(w1, b1, w2, b2, x, t, gradient):
 @_kernel
 def _update(theta, gradient, scale, iteration, learning_rate):
     """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(4):
+    for element in range(theta.size):
         slope = scale * gradient[element]
         # theta = theta - gradient*learning_rate
         theta[element] -= slope * learning_rate
@@ -369,6 +369,7 @@ def resume(
     batch_size: int = 1,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.1,
 ) -> tuple[State, np.ndarray]:
     """Train for `epochs` more epochs; return the new state and the loss of each epoch.
@@ -376,10 +377,11 @@ def resume(
     The loss of an epoch is the mean over its samples, each before the step that uses it.
     Between slices of about 0.2 s `callback(epochs_done, losses_so_far)` is called; where it
     returns True training stops, possibly inside an epoch, and the state can be resumed.
+    With one sample, or a few, a step there is nothing to share: `threads` changes nothing.
     """
     rates = (_rate("learning_rate", learning_rate),)
     data = _checked(x=x, t=t)
-    return _resume(state, data, epochs, batch_size, shuffle, callback, rates)
+    return _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates)
 
 
 def train(
@@ -392,6 +394,7 @@ def train(
     seed: int = 0,
     shuffle: bool = True,
     callback: Any = None,
+    threads: int | None = None,
     learning_rate: float = 0.1,
 ) -> tuple[Parameters, np.ndarray]:
     """Train from `parameters`; return the new parameters and the mean loss of each epoch."""
@@ -403,6 +406,7 @@ def train(
         batch_size=batch_size,
         shuffle=shuffle,
         callback=callback,
+        threads=threads,
         learning_rate=learning_rate,
     )
     return state.parameters, losses
@@ -480,15 +484,15 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     rows = min(batch_size, _BLOCK)
     x_batch = np.empty(rows, real)
     t_batch = np.empty(rows, real)
-    gradient = np.empty(4, real)
     part = np.empty(4, real)
+    gradient = np.empty(4, real)
     for _ in range(steps):
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
-            _arrange(permutation, random, shuffle)
+            _arrange(permutation, random, shuffle and batch_size < n)
         size = min(batch_size, n - position)
         total = 0.0
         for first in range(0, size, _BLOCK):
@@ -497,15 +501,12 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
                 origin = permutation[position + first + row]
                 x_batch[row] = x[origin]
                 t_batch[row] = t[origin]
-            if first == _BLOCK:
-                _copy(part, gradient)
-            elif first > _BLOCK:
-                _add(part, gradient)
+            into = gradient if first == 0 else part
             total += _gradient_block(
-                theta[0], theta[1], theta[2], theta[3], x_batch[:rows], t_batch[:rows], gradient
+                theta[0], theta[1], theta[2], theta[3], x_batch[:rows], t_batch[:rows], into
             )
-        if size > _BLOCK:
-            _add(gradient, part)
+            if first > 0:
+                _add(gradient, part)
         iteration += 1
         _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
         partial += total
@@ -525,20 +526,20 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     return State(theta, moments, iteration, epoch, position, permutation, random, partial)
 
 
-def _resume(state, data, epochs, batch_size, shuffle, callback, rates):
+def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
     state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
+    _whole("threads", 1 if threads is None else threads, 1)
     first, steps = state.epoch, 1
+    given = (good, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(
-                state, good, counts, losses, first, batch_size, bool(shuffle), steps, *data, *rates
-            )
+            state = _advance(state, *given, steps, *data, *rates)
         if math.isnan(state.partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))

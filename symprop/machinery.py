@@ -690,7 +690,7 @@ def _gather(width: int, block: int) -> Any:
 
     @njit
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
-        data = data.reshape((-1, width))
+        data, batch = data.reshape((-1, width)), batch.reshape((width, block))
         for s in range(count):
             batch[:, s] = data[order[first + s]]
 

@@ -34,7 +34,7 @@ from symprop.lower.program import (
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.storage import block_size, localise, place
+from symprop.lower.storage import localise, place
 from symprop.lower.values import Values
 from symprop.network import Equation
 
@@ -57,7 +57,8 @@ def layers(widths: list[int]) -> Network:
 
 
 def kernels(network: Network) -> Program:
-    return lower(differentiate(network))
+    """Kernels in rows; those in lanes have a file of their own."""
+    return lower(differentiate(network), layout="rows")
 
 
 def walk(statements_):
@@ -288,14 +289,6 @@ def test_values_of_one_sample_need_no_sample_axis() -> None:
     placed, size = place({**kept, "h": (None, 3), "a": (4,)}, 100)
     assert [(p.name, p.offset) for p in placed] == [("y", 0), ("h", 10), ("a", 310)]
     assert size == 314
-
-
-def test_block_size_is_a_power_of_two_between_bounds() -> None:
-    assert block_size([1], 8) == 1024
-    assert block_size([10**6], 8) == 32
-    sizes = [block_size([width], 4) for width in range(1, 5000, 37)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(size & (size - 1) == 0 for size in sizes)
 
 
 # --------------------------------------------------------------------------------------- statements

@@ -452,17 +452,17 @@ def test_the_seed_decides_the_points(square: Derivation) -> None:
 
 SOURCE_MUTATIONS: dict[str, tuple[str, str, str]] = {
     "a sign": (r"= p - t", "= p + t", "gradient"),
-    "a dropped bias": (r"total \+ b2\[k\]", "total", "output"),
-    "a swapped index": (r"W2\[j, k\] \* d_z\[k\]", "W2[k, j] * d_z[k]", "gradient"),
+    "a dropped bias": (r"b2\[k\] \+ total_z\[k, s\]", "total_z[k, s]", "output"),
+    "a swapped index": (r"W2\[j, k\] \* d_z\[k, s\]", "W2[k, j] * d_z[k, s]", "gradient"),
     "a transposed gradient": (r"g_W1\[i, j\] \+=", "g_W1[j, i] +=", "gradient"),
-    "a missing square": (r"1 - h\[j\] \* h\[j\]", "1 - h[j]", "gradient"),
+    "a missing square": (r"1 - h\[j, s\] \* h\[j, s\]", "1 - h[j, s]", "gradient"),
     "a missing mean of the loss": (r"return total / n\n", "return total\n", "loss"),
     "a missing mean of the gradient": (r"real\(1\.0 / n\)", "real(1.0)", "gradient"),
     "a forgotten block": (r"_add\(gradient, part\)", "pass", "gradient"),
     "an unstable softmax": (
-        r"max_z = maximum\(max_z, z\[k\]\)",
-        "max_z = 0.0",
-        r"forward fails \(extreme",
+        r"max_z\[s\] = maximum\(max_z\[s\], z\[k, s\]\)",
+        "max_z[s] = 0.0",
+        r"output p\[.*\(extreme",
     ),
     "ascent": (r"theta\[element\] -=", "theta[element] +=", "training"),
     "no bias correction": (r"1 - beta1\s*\*\*\s*iteration", "1", "training"),

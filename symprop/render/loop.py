@@ -80,7 +80,7 @@ class Loop:
             yield f"        for {n['start']}, {n['last']} in ({spans}):"
             start = f"max({n['start']}, {n['low']})" if lanes else n["start"]
             stop = f"min({n['last']}, {n['high']})" if lanes else n["last"]
-            part, depth = f"[{start} : {stop}]", 3
+            part, depth = f"[{start} : {stop}]" if lanes else f"[{start}:{stop}]", 3
         moments = [f"{n['moments']}[{row}]" for row in range(len(self._slots))]
         parts = [f"{vector}{part}" for vector in (n["theta"], *moments, source)]
         rest = [f"real(1.0 / {n['size']})", n["iteration"], *self.frames.rates.values()]
