@@ -1534,7 +1534,8 @@ def _crew(threads, batch_size):
         able = os.environ.get("OMP_NUM_THREADS", "")  # joblib and Dask say 1 to their workers
         threads = min(len(_processors()), int(able) if able.isdigit() and int(able) else 64)
         threads = min(threads, -(-batch_size // 8), batch_size * _WORK // 3_000_000)
-    threads = _whole("threads", max(threads, 1), 1) if _WRITTEN else 1
+        threads = max(threads, 1)
+    threads = _whole("threads", threads, 1) if _WRITTEN else 1
     size = -(-2410 // _LINE) * _LINE
     gradients = _aligned(threads * size).reshape((threads, size))
     return Crew(threads, np.zeros(8, np.int64), np.zeros(threads), gradients)

@@ -222,7 +222,7 @@ def test_softmax_of_large_logits_is_finite() -> None:
 @pytest.mark.parametrize("name", ["kumar", "digits", "attention", "embedding"])
 def test_float32_kernels_compute_in_float32(name: str) -> None:
     """No number is widened to float64 in a kernel: a bare literal would do it."""
-    source = kernels(name, "float32").source + "# a text of its own: code from a cache has no LLVM\n"
+    source = kernels(name, "float32").source + "# a text of its own: cached code has no LLVM\n"
     module = load(source, name)
     parameters = perturbed(module)
     network = kernels(name, "float32").derivation.network
