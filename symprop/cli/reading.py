@@ -63,6 +63,14 @@ def list_networks(as_json: bool) -> None:
     "--wrt", metavar="NAME",
     help='Only the derivative by this variable, or by one element as in "W1[0,1]".',
 )  # fmt: skip
+@click.option("--kernel", is_flag=True, help="The lowered kernels, and what was chosen and why.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    show_default=True,
+    help="Numbers of the kernels that --kernel shows.",
+)
 @click.option("--expand", is_flag=True, help="Gradients in inputs, targets and parameters only.")
 @click.option("--steps", is_flag=True, help="The chain rule factor by factor, then the update.")
 @click.option("--forward", is_flag=True, help="The forward pass.")
@@ -91,11 +99,13 @@ def show(
     from symprop.derivation import differentiate
     from symprop.explain import show as pages
 
-    _check_show(wrt, expand, options)
+    _check_show(wrt, expand, style, options)
     network, folder = find_network(net)
     derivation = differentiate(network)
     style = "json" if as_json else style
-    if options["steps"] or options["forward"]:
+    if options["kernel"]:
+        _show_kernel(derivation, options["dtype"], style)
+    elif options["steps"] or options["forward"]:
         worked = _worked(derivation, folder, options) if options["numbers"] else None
         page = pages.explanation(derivation, wrt, worked, forward=options["forward"])
         _print_page(page, style)
@@ -109,10 +119,27 @@ def show(
         click.echo(pages.text_page(derivation, wrt, expand))
 
 
-def _check_show(wrt: str | None, expand: bool, options: Mapping[str, Any]) -> None:
+def _show_kernel(derivation: Derivation, dtype: str, style: str) -> None:
+    """Print the lowered kernels, as text or as JSON."""
+    from symprop.explain import kernels
+    from symprop.lower import lower
+
+    program = lower(derivation, dtype)
+    if style == "json":
+        print_json(kernels.as_data(program))
+    else:
+        click.echo(kernels.listing(program))
+
+
+def _check_show(wrt: str | None, expand: bool, style: str, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` for options of `show` that do not go together."""
     if options["steps"] and wrt is None:
         raise click.UsageError("--steps needs --wrt NAME: the steps lead to one variable")
+    others = wrt or expand or options["steps"] or options["forward"] or options["numbers"]
+    if options["kernel"] and others:
+        raise click.UsageError("--kernel shows kernels, not formulas; give it alone")
+    if options["kernel"] and style in ("latex", "html"):
+        raise click.UsageError(f"--kernel: got --format {style}, expected text or json")
     if options["numbers"] and not (options["steps"] or options["forward"]):
         raise click.UsageError("--numbers goes with --steps or --forward")
     if expand and (options["steps"] or options["forward"]):
