@@ -1444,7 +1444,7 @@ def _advance(
     t_batch = np.zeros((10, _BLOCK), real)
     part = _aligned(2410)
     workspace = _aligned(6536)
-    gradient = crew.gradients[thread]
+    gradient = crew.gradients[thread, :2410]
     phase = 0
     mode = _flush()
     for _ in range(steps):

@@ -26,7 +26,7 @@ from symprop.render import TEMPLATE, module_context, render, template_source
 from symprop.render.lines import call
 
 ADAM = Options()
-LONG = {"attention", "convolution_2d", "functions", "pooling", "skip"}
+LONG = {"convolution_2d", "functions", "pooling", "skip"}
 """Networks with a statement so long that only the formatter itself could break it its way."""
 
 BUILDERS = {**zoo.ZOO, **{build.__name__: build for build in classics.CLASSICS}}

@@ -130,7 +130,8 @@ class Loop:
         if kernel.size:
             yield f"    {n['workspace']} = {self.frames.memory(kernel.size)}"
         if self.frames.lanes:
-            yield f"    {n['gradient']} = {n['crew']}.gradients[{n['thread']}]"
+            own = f"{n['crew']}.gradients[{n['thread']}, :{self.frames.size}]"  # rows are padded
+            yield f"    {n['gradient']} = {own}"
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
         else:

@@ -32,18 +32,26 @@ def joined(lines: Iterable[str]) -> str:
 
 
 def wrapped(head: str, value: str, depth: int) -> Iterator[str]:
-    """Put a long value into parentheses; break it at its outermost operators if it must be."""
+    """Break a long value inside of its last parentheses, or in parentheses around all of it.
+
+    The former where at most one operator is outermost and the parentheses end the value, a rule
+    of the formatter; what stands inside is broken at its outermost operators if it must be.
+
+    >>> next(wrapped("a = ", f"b * ({'c' * 50} + {'d' * 40})", 0))
+    'a = b * ('
+    """
     margin = "    " * depth
     if len(margin) + len(head) + len(value) <= WIDTH:
         yield f"{margin}{head}{value}"
         return
-    parts, before = [value], ""
-    if len(margin) + 4 + len(value) > WIDTH:
-        parts = _terms(value)
-        if len(parts) == 1 and value.endswith(")"):
-            place = _opening(value)
-            before, parts = value[:place], _terms(value[place + 1 : -1])
-    yield f"{margin}{head}{before}("
+    place = _opening(value) if value.endswith(")") and len(_terms(value)) <= 2 else 0
+    if not 0 < place < WIDTH - len(margin) - len(head):
+        place, value = 0, f"({value})"
+    inside = value[place + 1 : -1]
+    parts = [inside]
+    if len(margin) + 4 + len(inside) > WIDTH:
+        parts = _arguments(inside) or _terms(inside)
+    yield f"{margin}{head}{value[:place]}("
     for part in parts:
         yield f"{margin}    {part}"
     yield f"{margin})"
@@ -64,26 +72,34 @@ def _opening(value: str) -> int:
 
 
 def _terms(value: str) -> list[str]:
-    """Split a text in front of its outermost ``+``, ``-``, ``if`` and ``else``.
+    """Split a text in front of those of its outermost operators that bind least.
 
-    >>> _terms("a + f(b - c) - d")
-    ['a', '+ f(b - c)', '- d']
+    >>> _terms("a + f(b - c) * e - d"), _terms("a[i] * b / (c + d)")
+    (['a', '+ f(b - c) * e', '- d'], ['a[i]', '* b', '/ (c + d)'])
     """
+    for words in ((" if ", " else "), (" + ", " - "), (" * ", " / ")):
+        parts = _split(value, words)
+        if len(parts) > 1:
+            return parts
+    return [value]
+
+
+def _arguments(value: str) -> list[str]:
+    """Split a text at its outermost commas; nothing where it has none.
+
+    >>> _arguments("a, f(b, c)"), _arguments("f(b, c)")
+    (['a,', 'f(b, c),'], [])
+    """
+    parts = _split(value, (", ",))
+    return [f"{part.removeprefix(', ')}," for part in parts] if len(parts) > 1 else []
+
+
+def _split(value: str, words: tuple[str, ...]) -> list[str]:
+    """Split a text in front of some words where they stand outside of all parentheses."""
     parts, depth, begin = [], 0, 0
-    words = (" if ", " else ") if _outside(value, " else ") else (" + ", " - ")
     for place, letter in enumerate(value):
         depth += (letter in "([") - (letter in ")]")
-        if depth == 0 and place and any(value.startswith(word, place) for word in words):
-            parts.append(value[begin:place])
-            begin = place + 1
-    return [*parts, value[begin:]]
-
-
-def _outside(value: str, word: str) -> bool:
-    """Tell whether `word` stands in `value` outside of all parentheses."""
-    depth = 0
-    for place, letter in enumerate(value):
-        depth += (letter in "([") - (letter in ")]")
-        if depth == 0 and value.startswith(word, place):
-            return True
-    return False
+        if depth == 0 and place and value.startswith(words, place):
+            parts.append(value[begin:place].strip())
+            begin = place
+    return [*parts, value[begin:].strip()]
