@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator
 
 import pytest
 import zoo
@@ -10,8 +12,10 @@ from click.testing import CliRunner
 
 from symprop import cli
 from symprop.derivation import differentiate
-from symprop.explain.kernels import as_data, listing
+from symprop.examples import load_example
+from symprop.explain.kernels import _life, _Line, as_data, listing
 from symprop.lower import lower
+from symprop.lower.program import Contract, Loop, Statement
 
 
 def shown(*options: str) -> str:
@@ -28,7 +32,8 @@ def test_digits_are_in_lanes_and_every_product_says_why() -> None:
     assert "dL/dW1[i,j] = Sum(x[i,s]*dL_dnet_h_T[s,j], s)" in text
     tiles = [line for line in text.splitlines() if "register tiles:" in line]
     assert len(tiles) == 2 + 2 + 3 + 4  # forward, loss, gradient with the two sums for biases
-    assert all(";" in line and not line.rstrip().endswith(";") for line in tiles)
+    why = re.compile(r"tiles: (\d+ multiply-adds >= 2048, \d+ rows|a sum over the samples)$")
+    assert all(map(why.search, tiles))
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -36,17 +41,81 @@ def test_one_sample_a_step_is_in_rows() -> None:
     text = shown("kumar")
     assert text.startswith("layout rows")
     assert "fill no register" in text
+    assert " |" not in text  # nothing but scalars: no product to explain
 
 
 def test_a_tensor_lives_between_its_lines() -> None:
+    """From a line that has it on the left to the last one that has it on the right."""
     data = json.loads(shown("digits", "--json"))
-    (gradient,) = (kernel for kernel in data["kernels"] if kernel["name"] == "gradient")
-    for tensor in gradient["workspace"]:
-        first, last = tensor["lines"]
-        assert 1 <= first < last <= len(gradient["lines"]), tensor
-        assert tensor["name"] in gradient["lines"][first - 1]["text"]
-        assert tensor["name"] in gradient["lines"][last - 1]["text"]
+    for kernel in data["kernels"]:
+        texts = [line["text"] for line in kernel["lines"]]
+        for tensor in kernel["workspace"]:
+            name, first, last = tensor["name"], tensor["first_write"], tensor["last_read"]
+            assert 1 <= first < last <= len(texts), tensor
+            assert texts[first - 1].startswith(f"{name}["), tensor
+            assert f"{name}[" in texts[last - 1].split(" = ")[-1], tensor
+            later = [words for words in texts[last:] if not words.startswith("#")]
+            assert not any(re.search(rf"(?<![/\w]){name}\[", words) for words in later), tensor
     assert data["layout"] == "lanes"
+
+
+def test_what_is_written_and_never_read_lives_on_one_line() -> None:
+    lines = [_Line(0, "a[i] = 0", writes="a"), _Line(0, "b[i] = a[i]", frozenset("a"), "b")]
+    assert _life("a", lines) == (1, 2)
+    assert _life("b", lines) == (2, 2)
+
+
+def contracts(statements: Iterable[Statement]) -> Iterator[Contract]:
+    for statement in statements:
+        if isinstance(statement, Loop):
+            yield from contracts(statement.body)
+        elif isinstance(statement, Contract):
+            yield statement
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_every_contraction_has_a_reason_and_its_strides(name: str) -> None:
+    program = lower(differentiate(zoo.ZOO[name]()), layout="lanes", products="tiles")
+    data = as_data(program)
+    for kernel, found in zip(program.kernels, data["kernels"], strict=True):
+        tiles = [line for line in found["lines"] if "tiling" in line]
+        expected = list(contracts(kernel.body))
+        assert len(tiles) == len(expected)
+        for line, contract in zip(tiles, expected, strict=True):
+            assert contract.reason
+            assert line["why"] == [f"register tiles: {contract.reason}", str(contract.tiling)]
+            assert line["tiling"]["rows"]["count"] == contract.tiling.rows.count
+            assert len(line["tiling"]["terms"]) == len(contract.tiling.terms)
+
+
+def test_samples_are_told_from_an_index_s() -> None:
+    """Attention has an index s of its own: its samples are called otherwise."""
+    text = listing(lower(differentiate(zoo.ZOO["attention"]()), layout="lanes"))
+    assert "H[a,s,e,sample] = Sum(A[a,s,r,sample]*V[a,r,e,sample], r)" in text
+    assert "rows 4 (left 128, out 64), columns lanes (left, right, out 1)" in text
+
+
+def test_matrix_products_are_sums_too() -> None:
+    attention = differentiate(zoo.ZOO["attention"]())
+    text = listing(lower(attention, layout="rows", products="blas"))
+    assert "dL/dV[s,e] = Sum(A[a,s2,s]*dL/dH[s2,e], s2)" in text
+    assert "BLAS, np.dot: asked for; 4 x 4 times 4 x 2" in text
+    text = listing(lower(differentiate(load_example("digits")), layout="rows"))
+    assert "dL/dW1[i,j] = Sum(x[s,i]*dL/dnet_h[s,j], s)" in text
+    reason = "65536 multiply-adds >= 2048 for 32 samples"
+    assert f"BLAS, np.dot: {reason}; 64 x samples times samples x 32" in text
+
+
+def test_loops_say_why_they_stayed() -> None:
+    assert "loops: 320 multiply-adds < 2048" in shown("digits", "--dtype", "float32")
+    convolution = differentiate(zoo.ZOO["convolution"]())
+    reasons = {
+        way: listing(lower(convolution, layout="lanes", products=way)) for way in ("model", "loops")
+    }
+    assert "loops: what is added depends on a condition" in reasons["model"]
+    assert "loops: asked for" not in reasons["model"]
+    assert "loops: asked for" in reasons["loops"]
+    assert "register tiles" not in reasons["loops"]
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
@@ -56,6 +125,7 @@ def test_every_network_is_listed(name: str, layout: str) -> None:
     text = listing(program)
     for equation in differentiate(zoo.ZOO[name]()).network.equations:
         assert equation.name in text
+    assert max(map(len, text.splitlines())) <= 100
     json.dumps(as_data(program), allow_nan=False)
 
 

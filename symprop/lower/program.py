@@ -17,7 +17,7 @@ from math import prod
 from sympy import Basic, Expr, Function, Idx, Indexed, IndexedBase, Symbol
 
 from symprop.equation import name_of
-from symprop.indices import accesses, index_name, size
+from symprop.indices import accesses, free_indices, index_name, size
 from symprop.lower.strategy import Strategy
 from symprop.network import Value, Variable
 
@@ -196,9 +196,10 @@ class Axis:
     out: int
 
     def __str__(self) -> str:
-        """Return the dimension as ``64 (left 32, right 1, out 0)``."""
+        """Return the dimension with the operands that it moves: ``64 (left 32, right 1)``."""
         count = "samples" if self.count is None else self.count
-        return f"{count} (left {self.left}, right {self.right}, out {self.out})"
+        moved = (("left", self.left), ("right", self.right), ("out", self.out))
+        return f"{count} ({', '.join(f'{name} {step}' for name, step in moved if step)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,15 @@ class Tiling:
             return LANES
         return SAMPLES if self.terms[0].count is None else None
 
+    def __str__(self) -> str:
+        """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""
+        count, left = self.columns
+        rows = f"rows {self.rows}" if self.rows.out else "no rows"
+        moved = "left, right, out 1" if left else "right, out 1"
+        parts = [rows, f"columns {'lanes' if count is None else count} ({moved})"]
+        parts.append("terms " + " x ".join(map(str, self.terms)))
+        return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
@@ -245,13 +255,20 @@ class Contract:
         return ()
 
     @property
+    def summed(self) -> tuple[Idx, ...]:
+        """The indices that the operands have and the target has not, in their order."""
+        read = (*self.left.indices, *self.right.indices)
+        found = dict.fromkeys(index for part in read for index in free_indices(part))
+        return tuple(index for index in found if index not in free_indices(self.target))
+
+    @property
     def accesses(self) -> tuple[Access, ...]:
         """Every read and write, the write last."""
         return (_whole(self.left, False), _whole(self.right, False), _whole(self.target, True))
 
     def __str__(self) -> str:
         """Return the step in one line."""
-        return f"{self.target} = contract {self.left}, {self.right}"
+        return f"{self.target} = Sum({self.left}*{self.right}, {_names(self.summed)})"
 
 
 @dataclass(frozen=True, slots=True)
