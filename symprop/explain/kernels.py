@@ -236,7 +236,8 @@ class _Lister:
             case Assign(target, value, accumulate):
                 sign = "+=" if accumulate else "="
                 line = f"{text(target)} {sign} {text(value)}"
-                yield _Line(depth, line, _names(value), name_of(target), self._loop(statement))
+                reads = _names(value) | ({name_of(target)} if accumulate else set())
+                yield _Line(depth, line, reads, name_of(target), self._loop(statement))
             case Fill(name, subscripts):
                 inside = ",".join([*map(_subscript, subscripts), ":"])
                 yield _Line(depth, f"{name}[{inside}] = 0", writes=name)
