@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from numba.core.runtime import _nrt_python, rtsys
 from sympy import Rational, Sum, exp, sqrt, tanh
 
 from symprop import Network, logsumexp, softmax
-from symprop.compiler import CompiledModule, compile, write
+from symprop.compiler import CompiledModule, compile, source_text, write
+from symprop.derivation import differentiate
 from symprop.errors import OptionError, OutputError
 from symprop.loader import load
+from symprop.options import Options
 
 
 def digits(widths: tuple[int, int, int] = (64, 32, 10)) -> Network:
@@ -91,9 +94,17 @@ def kernels(name: str, dtype: str = "float64", optimizer: str = "adam") -> Compi
 
 
 @functools.cache
-def plain(name: str, dtype: str = "float64"):
+def fresh(name: str, dtype: str) -> CompiledModule:
+    """The same, compiled in this process: what comes from a cache has no LLVM to look into."""
+    derivation, options = differentiate(BUILDERS[name]()), Options(dtype)
+    source = source_text(derivation, options) + f"# compiled by process {os.getpid()}\n"
+    return CompiledModule(source, load(source, name), lambda: (derivation, options))
+
+
+@functools.cache
+def plain(name: str, dtype: str):
     """The same text, executed as plain Python."""
-    return load(kernels(name, dtype).source, name, jit=False)
+    return load(fresh(name, dtype).source, name, jit=False)
 
 
 def data(network: Network, samples: int, dtype: str = "float64", seed: int = 1) -> list:
@@ -150,27 +161,22 @@ def test_gradients_are_those_of_the_mean_loss(name: str) -> None:
         np.testing.assert_allclose(getattr(gradients, field), wanted, rtol=0, atol=1e-8 * scale)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["kumar", "digits", "attention", "convolution", "embedding"])
-def test_compiled_and_plain_python_agree(name: str, dtype: str) -> None:
+@pytest.mark.parametrize("name", ["kumar", "digits", "attention", "embedding"])
+def test_compiled_and_plain_python_agree(name: str) -> None:
     """Both do the same operations in another order: some hundred roundings at most."""
-    module, python = kernels(name, dtype), plain(name, dtype)
+    module, python = fresh(name, "float32"), plain(name, "float32")
     network = module.derivation.network
-    parameters, arrays = perturbed(module), data(network, 5, dtype)
-    tolerance = 500 * float(np.finfo(dtype).eps)
+    parameters, arrays = perturbed(module), data(network, 5, "float32")
+    tolerance = 500 * float(np.finfo(np.float32).eps)
     inputs = arrays[: len(network.inputs)]
-    for one, other in (
-        (module.forward(parameters, *inputs), python.forward(parameters, *inputs)),
-        (module.loss(parameters, *arrays), python.loss(parameters, *arrays)),
-        (module.backward(parameters, *arrays)[1], python.backward(parameters, *arrays)[1]),
-    ):
-        for a, b in zip(np.atleast_1d(*_tuple(one)), np.atleast_1d(*_tuple(other)), strict=True):
+    values, others = (
+        [k.forward(parameters, *inputs), *k.backward(parameters, *arrays)] for k in (module, python)
+    )
+    for one, other in zip(values, others, strict=True):
+        pairs = zip(one, other, strict=True) if isinstance(one, tuple) else [(one, other)]
+        for a, b in pairs:
             scale = max(1.0, float(np.abs(b).max()))
             np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
-
-
-def _tuple(value) -> tuple:
-    return (*value, 0.0) if isinstance(value, tuple) else (value, 0.0)
 
 
 def test_the_classifier_computes_the_textbook_formulas() -> None:
@@ -222,12 +228,11 @@ def test_softmax_of_large_logits_is_finite() -> None:
 @pytest.mark.parametrize("name", ["kumar", "digits", "attention", "embedding"])
 def test_float32_kernels_compute_in_float32(name: str) -> None:
     """No number is widened to float64 in a kernel: a bare literal would do it."""
-    source = kernels(name, "float32").source + "# a text of its own: cached code has no LLVM\n"
-    module = load(source, name)
+    module = fresh(name, "float32")
     parameters = perturbed(module)
-    network = kernels(name, "float32").derivation.network
+    network = module.derivation.network
     module.backward(parameters, *data(network, 5, "float32"))
-    (text,) = module._gradient_block.inspect_llvm().values()
+    (text,) = module.module._gradient_block.inspect_llvm().values()
     bodies = re.split(r"\ndefine ", text)[1:]
     own = [body for body in bodies if "_gradient_block" in body.split("\n")[0]]
     own = [body for body in own if "cpython" not in body.split("\n")[0]]
@@ -416,7 +421,7 @@ def test_the_shuffle_has_no_bias() -> None:
 
 def test_losses_are_the_means_before_each_step() -> None:
     """One batch an epoch: the first loss is that of the parameters that training starts from."""
-    module = kernels("digits", optimizer="sgd")
+    module = kernels("tied", optimizer="sgd")
     arrays = data(module.derivation.network, 30)
     parameters = module.initialize(1)
     trained, losses = module.train(parameters, *arrays, epochs=1, batch_size=30, learning_rate=0.1)
@@ -586,7 +591,8 @@ def test_strided_arrays_are_read_right() -> None:
 def test_names_of_the_machinery_never_collide() -> None:
     from test_render import crowded
 
-    module = compile(crowded())
+    source = source_text(differentiate(crowded()), Options())
+    module = load(source, "crowded", jit=False)
     parameters, arrays = perturbed(module), data(crowded(), 5)
     _, gradients = module.backward(parameters, *arrays)
     for field in parameters._fields:

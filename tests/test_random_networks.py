@@ -1,4 +1,4 @@
-"""Random networks against the oracle: formulas and plain-Python kernels."""
+"""Random networks against the oracle: formulas, and kernels of every layout as plain Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from zoo import ZOO
 
 import symprop
 from symprop import Network
-from symprop.verification import compare_formulas
+from symprop.loader import load
+from symprop.lower import lower
+from symprop.options import Options
+from symprop.render import render
+from symprop.verification import compare_formulas, compare_kernels
 from symprop.verification.points import draw
 
 QUICK = settings(
@@ -43,3 +47,17 @@ def test_formulas_of_the_zoo_are_the_derivatives(name: str) -> None:
 @given(networks())
 def test_formulas_of_random_networks_are_the_derivatives(network: Network) -> None:
     assert disagreements(network) == []
+
+
+@settings(QUICK, max_examples=10)
+@given(networks())
+def test_kernels_of_random_networks_are_right(network: Network) -> None:
+    derivation = symprop.differentiate(network)
+    point = draw(derivation, "moderate", 2, "float64", np.random.default_rng(0))
+    assert point is not None
+    for layout, products in (("lanes", "tiles"), ("lanes", "loops"), ("rows", "blas")):
+        program = lower(derivation, layout=layout, products=products)  # type: ignore[arg-type]
+        kernels = load(render(derivation, program, Options()), network.name, jit=False)
+        with np.errstate(all="ignore"):
+            rows = compare_kernels(derivation, kernels, *point, "a point")
+        assert not [str(row) for row in rows if not row.ok], (layout, products)
