@@ -283,12 +283,132 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, grad
 
 
 @_kernel
-def _update(theta, gradient, scale, iteration, learning_rate):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(theta.size):
-        slope = scale * gradient[element]
+def _stretch(
+    theta,
+    moments,
+    iteration,
+    permutation,
+    position,
+    last,
+    batch_size,
+    partial,
+    x1,
+    x2,
+    t1,
+    t2,
+    learning_rate,
+):
+    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    w1 = theta[0]
+    w2 = theta[1]
+    w3 = theta[2]
+    w4 = theta[3]
+    b1 = theta[4]
+    w5 = theta[5]
+    w6 = theta[6]
+    w7 = theta[7]
+    w8 = theta[8]
+    b2 = theta[9]
+    while position < last:
+        samples = min(batch_size, last - position)
+        loss_sum = 0.0
+        g_w1 = 0.0
+        g_w2 = 0.0
+        g_w3 = 0.0
+        g_w4 = 0.0
+        g_b1 = 0.0
+        g_w5 = 0.0
+        g_w6 = 0.0
+        g_w7 = 0.0
+        g_w8 = 0.0
+        g_b2 = 0.0
+        for row in range(position, position + samples):
+            s = permutation[row]
+            # H1 = w1*x1 + w2*x2 + b1
+            H1 = x1[s] * w1 + x2[s] * w2 + b1
+            # H1out = sigmoid(H1)
+            H1out = sigmoid(H1)
+            # H2 = w3*x1 + w4*x2 + b1
+            H2 = x1[s] * w3 + x2[s] * w4 + b1
+            # H2out = sigmoid(H2)
+            H2out = sigmoid(H2)
+            # y1 = H1out*w5 + H2out*w6 + b2
+            y1 = H1out * w5 + H2out * w6 + b2
+            # y1out = sigmoid(y1)
+            y1out = sigmoid(y1)
+            # y2 = H1out*w7 + H2out*w8 + b2
+            y2 = H1out * w7 + H2out * w8 + b2
+            # y2out = sigmoid(y2)
+            y2out = sigmoid(y2)
+            # E = (t1 - y1out)**2/2 + (t2 - y2out)**2/2
+            E = (t1[s] - y1out) ** 2 / 2 + (t2[s] - y2out) ** 2 / 2
+            loss_sum += E
+            # dE/dy2out = y2out - t2
+            d_y2out = y2out - t2[s]
+            # dE/dy2 = dE/dy2out*y2out*(1 - y2out)
+            d_y2 = d_y2out * y2out * (1 - y2out)
+            # dE/dy1out = y1out - t1
+            d_y1out = y1out - t1[s]
+            # dE/dy1 = dE/dy1out*y1out*(1 - y1out)
+            d_y1 = d_y1out * y1out * (1 - y1out)
+            # dE/dH2out = w6*dE/dy1 + w8*dE/dy2
+            d_H2out = w6 * d_y1 + w8 * d_y2
+            # dE/dH2 = dE/dH2out*H2out*(1 - H2out)
+            d_H2 = d_H2out * H2out * (1 - H2out)
+            # dE/dH1out = w5*dE/dy1 + w7*dE/dy2
+            d_H1out = w5 * d_y1 + w7 * d_y2
+            # dE/dH1 = dE/dH1out*H1out*(1 - H1out)
+            d_H1 = d_H1out * H1out * (1 - H1out)
+            # dE/dw1 = x1*dE/dH1
+            g_w1 += x1[s] * d_H1
+            # dE/dw2 = x2*dE/dH1
+            g_w2 += x2[s] * d_H1
+            # dE/dw3 = x1*dE/dH2
+            g_w3 += x1[s] * d_H2
+            # dE/dw4 = x2*dE/dH2
+            g_w4 += x2[s] * d_H2
+            # dE/db1 = dE/dH1 + dE/dH2
+            g_b1 += d_H1 + d_H2
+            # dE/dw5 = H1out*dE/dy1
+            g_w5 += H1out * d_y1
+            # dE/dw6 = H2out*dE/dy1
+            g_w6 += H2out * d_y1
+            # dE/dw7 = H1out*dE/dy2
+            g_w7 += H1out * d_y2
+            # dE/dw8 = H2out*dE/dy2
+            g_w8 += H2out * d_y2
+            # dE/db2 = dE/dy1 + dE/dy2
+            g_b2 += d_y1 + d_y2
+        iteration += 1
+        scale = real(1.0 / samples)
         # theta = theta - gradient*learning_rate
-        theta[element] -= slope * learning_rate
+        slope = scale * g_w1
+        w1 -= slope * learning_rate
+        slope = scale * g_w2
+        w2 -= slope * learning_rate
+        slope = scale * g_w3
+        w3 -= slope * learning_rate
+        slope = scale * g_w4
+        w4 -= slope * learning_rate
+        slope = scale * g_w5
+        w5 -= slope * learning_rate
+        slope = scale * g_w6
+        w6 -= slope * learning_rate
+        slope = scale * g_w7
+        w7 -= slope * learning_rate
+        slope = scale * g_w8
+        w8 -= slope * learning_rate
+        partial += loss_sum
+        position += samples
+    theta[0] = w1
+    theta[1] = w2
+    theta[2] = w3
+    theta[3] = w4
+    theta[5] = w5
+    theta[6] = w6
+    theta[7] = w7
+    theta[8] = w8
+    return partial
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -627,61 +747,34 @@ def _advance(
     position = state.position
     partial = state.partial
     n = x1.shape[0]
-    rows = min(batch_size, _BLOCK)
-    x1_batch = np.empty(rows, real)
-    x2_batch = np.empty(rows, real)
-    t1_batch = np.empty(rows, real)
-    t2_batch = np.empty(rows, real)
-    part = np.empty(10, real)
-    gradient = np.empty(10, real)
-    for _ in range(steps):
+    begun = 0
+    while begun < steps:
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
             _arrange(permutation, random, shuffle and batch_size < n)
-        size = min(batch_size, n - position)
-        total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                x1_batch[row] = x1[origin]
-                x2_batch[row] = x2[origin]
-                t1_batch[row] = t1[origin]
-                t2_batch[row] = t2[origin]
-            into = gradient if first == 0 else part
-            total += _gradient_block(
-                theta[0],
-                theta[1],
-                theta[2],
-                theta[3],
-                theta[4],
-                theta[5],
-                theta[6],
-                theta[7],
-                theta[8],
-                theta[9],
-                x1_batch[:rows],
-                x2_batch[:rows],
-                t1_batch[:rows],
-                t2_batch[:rows],
-                into,
-            )
-            if first > 0:
-                _add(gradient, part)
-        iteration += 1
-        for start2, last in ((0, 4), (5, 9)):
-            _update(
-                theta[start2:last],
-                gradient[start2:last],
-                real(1.0 / size),
-                iteration,
-                learning_rate,
-            )
-        partial += total
-        position += size
+        size = min(steps - begun, -(-(n - position) // batch_size))
+        last = min(position + size * batch_size, n)
+        partial = _stretch(
+            theta,
+            moments,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            x1,
+            x2,
+            t1,
+            t2,
+            learning_rate,
+        )
+        iteration += size
+        begun += size
+        position = last
         if not _is_finite(partial):
             partial = math.nan
             break

@@ -299,12 +299,140 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, ta
 
 
 @_kernel
-def _update(theta, gradient, scale, iteration, learning_rate):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(theta.size):
-        slope = scale * gradient[element]
+def _stretch(
+    theta,
+    moments,
+    iteration,
+    permutation,
+    position,
+    last,
+    batch_size,
+    partial,
+    i1,
+    i2,
+    target_1,
+    target_2,
+    learning_rate,
+):
+    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    w1 = theta[0]
+    w2 = theta[1]
+    w3 = theta[2]
+    w4 = theta[3]
+    b1 = theta[4]
+    w5 = theta[5]
+    w6 = theta[6]
+    w7 = theta[7]
+    w8 = theta[8]
+    b2 = theta[9]
+    while position < last:
+        samples = min(batch_size, last - position)
+        loss_sum = 0.0
+        # dE_total/dE_2 = 1
+        d_E_2 = 1.0
+        # dE_total/dE_1 = 1
+        d_E_1 = 1.0
+        g_w1 = 0.0
+        g_w2 = 0.0
+        g_w3 = 0.0
+        g_w4 = 0.0
+        g_b1 = 0.0
+        g_w5 = 0.0
+        g_w6 = 0.0
+        g_w7 = 0.0
+        g_w8 = 0.0
+        g_b2 = 0.0
+        for row in range(position, position + samples):
+            s = permutation[row]
+            # sum_h1 = i1*w1 + i2*w3 + b1
+            sum_h1 = i1[s] * w1 + i2[s] * w3 + b1
+            # output_h1 = sigmoid(sum_h1)
+            output_h1 = sigmoid(sum_h1)
+            # sum_h2 = i1*w2 + i2*w4 + b1
+            sum_h2 = i1[s] * w2 + i2[s] * w4 + b1
+            # output_h2 = sigmoid(sum_h2)
+            output_h2 = sigmoid(sum_h2)
+            # sum_o1 = output_h1*w5 + output_h2*w6 + b2
+            sum_o1 = output_h1 * w5 + output_h2 * w6 + b2
+            # output_o1 = sigmoid(sum_o1)
+            output_o1 = sigmoid(sum_o1)
+            # sum_o2 = output_h1*w7 + output_h2*w8 + b2
+            sum_o2 = output_h1 * w7 + output_h2 * w8 + b2
+            # output_o2 = sigmoid(sum_o2)
+            output_o2 = sigmoid(sum_o2)
+            # E_1 = (target_1 - output_o1)**2/2
+            E_1 = (target_1[s] - output_o1) ** 2 / 2
+            # E_2 = (target_2 - output_o2)**2/2
+            E_2 = (target_2[s] - output_o2) ** 2 / 2
+            # E_total = E_1 + E_2
+            E_total = E_1 + E_2
+            loss_sum += E_total
+            # dE_total/doutput_o2 = dE_total/dE_2*(output_o2 - target_2)
+            d_output_o2 = d_E_2 * (output_o2 - target_2[s])
+            # dE_total/dsum_o2 = dE_total/doutput_o2*output_o2*(1 - output_o2)
+            d_sum_o2 = d_output_o2 * output_o2 * (1 - output_o2)
+            # dE_total/doutput_o1 = dE_total/dE_1*(output_o1 - target_1)
+            d_output_o1 = d_E_1 * (output_o1 - target_1[s])
+            # dE_total/dsum_o1 = dE_total/doutput_o1*output_o1*(1 - output_o1)
+            d_sum_o1 = d_output_o1 * output_o1 * (1 - output_o1)
+            # dE_total/doutput_h2 = w6*dE_total/dsum_o1 + w8*dE_total/dsum_o2
+            d_output_h2 = w6 * d_sum_o1 + w8 * d_sum_o2
+            # dE_total/dsum_h2 = dE_total/doutput_h2*output_h2*(1 - output_h2)
+            d_sum_h2 = d_output_h2 * output_h2 * (1 - output_h2)
+            # dE_total/doutput_h1 = w5*dE_total/dsum_o1 + w7*dE_total/dsum_o2
+            d_output_h1 = w5 * d_sum_o1 + w7 * d_sum_o2
+            # dE_total/dsum_h1 = dE_total/doutput_h1*output_h1*(1 - output_h1)
+            d_sum_h1 = d_output_h1 * output_h1 * (1 - output_h1)
+            # dE_total/dw1 = i1*dE_total/dsum_h1
+            g_w1 += i1[s] * d_sum_h1
+            # dE_total/dw2 = i1*dE_total/dsum_h2
+            g_w2 += i1[s] * d_sum_h2
+            # dE_total/dw3 = i2*dE_total/dsum_h1
+            g_w3 += i2[s] * d_sum_h1
+            # dE_total/dw4 = i2*dE_total/dsum_h2
+            g_w4 += i2[s] * d_sum_h2
+            # dE_total/db1 = dE_total/dsum_h1 + dE_total/dsum_h2
+            g_b1 += d_sum_h1 + d_sum_h2
+            # dE_total/dw5 = output_h1*dE_total/dsum_o1
+            g_w5 += output_h1 * d_sum_o1
+            # dE_total/dw6 = output_h2*dE_total/dsum_o1
+            g_w6 += output_h2 * d_sum_o1
+            # dE_total/dw7 = output_h1*dE_total/dsum_o2
+            g_w7 += output_h1 * d_sum_o2
+            # dE_total/dw8 = output_h2*dE_total/dsum_o2
+            g_w8 += output_h2 * d_sum_o2
+            # dE_total/db2 = dE_total/dsum_o1 + dE_total/dsum_o2
+            g_b2 += d_sum_o1 + d_sum_o2
+        iteration += 1
+        scale = real(1.0 / samples)
         # theta = theta - gradient*learning_rate
-        theta[element] -= slope * learning_rate
+        slope = scale * g_w1
+        w1 -= slope * learning_rate
+        slope = scale * g_w2
+        w2 -= slope * learning_rate
+        slope = scale * g_w3
+        w3 -= slope * learning_rate
+        slope = scale * g_w4
+        w4 -= slope * learning_rate
+        slope = scale * g_w5
+        w5 -= slope * learning_rate
+        slope = scale * g_w6
+        w6 -= slope * learning_rate
+        slope = scale * g_w7
+        w7 -= slope * learning_rate
+        slope = scale * g_w8
+        w8 -= slope * learning_rate
+        partial += loss_sum
+        position += samples
+    theta[0] = w1
+    theta[1] = w2
+    theta[2] = w3
+    theta[3] = w4
+    theta[5] = w5
+    theta[6] = w6
+    theta[7] = w7
+    theta[8] = w8
+    return partial
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -667,61 +795,34 @@ def _advance(
     position = state.position
     partial = state.partial
     n = i1.shape[0]
-    rows = min(batch_size, _BLOCK)
-    i1_batch = np.empty(rows, real)
-    i2_batch = np.empty(rows, real)
-    target_1_batch = np.empty(rows, real)
-    target_2_batch = np.empty(rows, real)
-    part = np.empty(10, real)
-    gradient = np.empty(10, real)
-    for _ in range(steps):
+    begun = 0
+    while begun < steps:
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
             _arrange(permutation, random, shuffle and batch_size < n)
-        size = min(batch_size, n - position)
-        total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                i1_batch[row] = i1[origin]
-                i2_batch[row] = i2[origin]
-                target_1_batch[row] = target_1[origin]
-                target_2_batch[row] = target_2[origin]
-            into = gradient if first == 0 else part
-            total += _gradient_block(
-                theta[0],
-                theta[1],
-                theta[2],
-                theta[3],
-                theta[4],
-                theta[5],
-                theta[6],
-                theta[7],
-                theta[8],
-                theta[9],
-                i1_batch[:rows],
-                i2_batch[:rows],
-                target_1_batch[:rows],
-                target_2_batch[:rows],
-                into,
-            )
-            if first > 0:
-                _add(gradient, part)
-        iteration += 1
-        for start2, last in ((0, 4), (5, 9)):
-            _update(
-                theta[start2:last],
-                gradient[start2:last],
-                real(1.0 / size),
-                iteration,
-                learning_rate,
-            )
-        partial += total
-        position += size
+        size = min(steps - begun, -(-(n - position) // batch_size))
+        last = min(position + size * batch_size, n)
+        partial = _stretch(
+            theta,
+            moments,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            i1,
+            i2,
+            target_1,
+            target_2,
+            learning_rate,
+        )
+        iteration += size
+        begun += size
+        position = last
         if not _is_finite(partial):
             partial = math.nan
             break

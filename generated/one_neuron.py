@@ -184,12 +184,64 @@ def _gradient_block(w1, b1, w2, b2, x, t, gradient):
 
 
 @_kernel
-def _update(theta, gradient, scale, iteration, learning_rate):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(theta.size):
-        slope = scale * gradient[element]
+def _stretch(
+    theta, moments, iteration, permutation, position, last, batch_size, partial, x, t, learning_rate
+):
+    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    w1 = theta[0]
+    b1 = theta[1]
+    w2 = theta[2]
+    b2 = theta[3]
+    while position < last:
+        samples = min(batch_size, last - position)
+        loss_sum = 0.0
+        g_w1 = 0.0
+        g_b1 = 0.0
+        g_w2 = 0.0
+        g_b2 = 0.0
+        for row in range(position, position + samples):
+            s = permutation[row]
+            # z1 = w1*x + b1
+            z1 = x[s] * w1 + b1
+            # h = sigmoid(z1)
+            h = sigmoid(z1)
+            # y = h*w2 + b2
+            y = h * w2 + b2
+            # L = (y - t)**2/2
+            L = (y - t[s]) ** 2 / 2
+            loss_sum += L
+            # dL/dy = y - t
+            d_y = y - t[s]
+            # dL/dh = w2*dL/dy
+            d_h = w2 * d_y
+            # dL/dz1 = dL/dh*h*(1 - h)
+            d_z1 = d_h * h * (1 - h)
+            # dL/dw1 = x*dL/dz1
+            g_w1 += x[s] * d_z1
+            # dL/db1 = dL/dz1
+            g_b1 += d_z1
+            # dL/dw2 = h*dL/dy
+            g_w2 += h * d_y
+            # dL/db2 = dL/dy
+            g_b2 += d_y
+        iteration += 1
+        scale = real(1.0 / samples)
         # theta = theta - gradient*learning_rate
-        theta[element] -= slope * learning_rate
+        slope = scale * g_w1
+        w1 -= slope * learning_rate
+        slope = scale * g_b1
+        b1 -= slope * learning_rate
+        slope = scale * g_w2
+        w2 -= slope * learning_rate
+        slope = scale * g_b2
+        b2 -= slope * learning_rate
+        partial += loss_sum
+        position += samples
+    theta[0] = w1
+    theta[1] = b1
+    theta[2] = w2
+    theta[3] = b2
+    return partial
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -481,36 +533,32 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     position = state.position
     partial = state.partial
     n = x.shape[0]
-    rows = min(batch_size, _BLOCK)
-    x_batch = np.empty(rows, real)
-    t_batch = np.empty(rows, real)
-    part = np.empty(4, real)
-    gradient = np.empty(4, real)
-    for _ in range(steps):
+    begun = 0
+    while begun < steps:
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
             _arrange(permutation, random, shuffle and batch_size < n)
-        size = min(batch_size, n - position)
-        total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                x_batch[row] = x[origin]
-                t_batch[row] = t[origin]
-            into = gradient if first == 0 else part
-            total += _gradient_block(
-                theta[0], theta[1], theta[2], theta[3], x_batch[:rows], t_batch[:rows], into
-            )
-            if first > 0:
-                _add(gradient, part)
-        iteration += 1
-        _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
-        partial += total
-        position += size
+        size = min(steps - begun, -(-(n - position) // batch_size))
+        last = min(position + size * batch_size, n)
+        partial = _stretch(
+            theta,
+            moments,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            x,
+            t,
+            learning_rate,
+        )
+        iteration += size
+        begun += size
+        position = last
         if not _is_finite(partial):
             partial = math.nan
             break

@@ -198,12 +198,138 @@ def _gradient_block(Wh, Bh, Wo, Bo, x, y, gradient, workspace):
 
 
 @_kernel
-def _update(theta, gradient, scale, iteration, learning_rate):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(theta.size):
-        slope = scale * gradient[element]
+def _stretch(
+    theta, moments, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
+):
+    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    Wh_0 = theta[0]
+    Wh_1 = theta[1]
+    Bh_0 = theta[2]
+    Bh_1 = theta[3]
+    Wo_0_0 = theta[4]
+    Wo_0_1 = theta[5]
+    Wo_1_0 = theta[6]
+    Wo_1_1 = theta[7]
+    Bo_0 = theta[8]
+    Bo_1 = theta[9]
+    while position < last:
+        samples = min(batch_size, last - position)
+        loss_sum = 0.0
+        g_Wh_0 = 0.0
+        g_Wh_1 = 0.0
+        g_Bh_0 = 0.0
+        g_Bh_1 = 0.0
+        g_Wo_0_0 = 0.0
+        g_Wo_0_1 = 0.0
+        g_Wo_1_0 = 0.0
+        g_Wo_1_1 = 0.0
+        g_Bo_0 = 0.0
+        g_Bo_1 = 0.0
+        for row in range(position, position + samples):
+            s = permutation[row]
+            # Zh[j] = Wh[j]*x + Bh[j]
+            Zh_0 = x[s] * Wh_0 + Bh_0
+            # H[j] = relu(Zh[j])
+            H_0 = relu(Zh_0)
+            # Zh[j] = Wh[j]*x + Bh[j]
+            Zh_1 = x[s] * Wh_1 + Bh_1
+            # H[j] = relu(Zh[j])
+            H_1 = relu(Zh_1)
+            # Zo[k] = Sum(Wo[j,k]*H[j], j) + Bo[k]
+            total = 0.0
+            total += H_0 * Wo_0_0
+            total += H_1 * Wo_1_0
+            Zo = Bo_0 + total
+            # yHat[k] = relu(Zo[k])
+            yHat_0 = relu(Zo)
+            # dL/dyHat[k] = yHat[k] - y[k]
+            d_yHat = yHat_0 - y[s, 0]
+            # dL/dZo[k] = dL/dyHat[k]*step(Zo[k])
+            d_Zo_0 = d_yHat * step(Zo)
+            # dL/dBo[k] = dL/dZo[k]
+            g_Bo_0 += d_Zo_0
+            # Zo[k] = Sum(Wo[j,k]*H[j], j) + Bo[k]
+            total = 0.0
+            total += H_0 * Wo_0_1
+            total += H_1 * Wo_1_1
+            Zo = Bo_1 + total
+            # yHat[k] = relu(Zo[k])
+            yHat_1 = relu(Zo)
+            # dL/dyHat[k] = yHat[k] - y[k]
+            d_yHat = yHat_1 - y[s, 1]
+            # dL/dZo[k] = dL/dyHat[k]*step(Zo[k])
+            d_Zo_1 = d_yHat * step(Zo)
+            # dL/dBo[k] = dL/dZo[k]
+            g_Bo_1 += d_Zo_1
+            # L = Sum((yHat[k] - y[k])**2/2, k)
+            L = 0.0
+            L += (yHat_0 - y[s, 0]) ** 2 / 2
+            L += (yHat_1 - y[s, 1]) ** 2 / 2
+            loss_sum += L
+            # dL/dH[j] = Sum(Wo[j,k]*dL/dZo[k], k)
+            d_H = 0.0
+            d_H += Wo_0_0 * d_Zo_0
+            d_H += Wo_0_1 * d_Zo_1
+            # dL/dZh[j] = dL/dH[j]*step(Zh[j])
+            d_Zh = d_H * step(Zh_0)
+            # dL/dWh[j] = x*dL/dZh[j]
+            g_Wh_0 += x[s] * d_Zh
+            # dL/dBh[j] = dL/dZh[j]
+            g_Bh_0 += d_Zh
+            # dL/dWo[j,k] = H[j]*dL/dZo[k]
+            g_Wo_0_0 += H_0 * d_Zo_0
+            # dL/dWo[j,k] = H[j]*dL/dZo[k]
+            g_Wo_0_1 += H_0 * d_Zo_1
+            # dL/dH[j] = Sum(Wo[j,k]*dL/dZo[k], k)
+            d_H = 0.0
+            d_H += Wo_1_0 * d_Zo_0
+            d_H += Wo_1_1 * d_Zo_1
+            # dL/dZh[j] = dL/dH[j]*step(Zh[j])
+            d_Zh = d_H * step(Zh_1)
+            # dL/dWh[j] = x*dL/dZh[j]
+            g_Wh_1 += x[s] * d_Zh
+            # dL/dBh[j] = dL/dZh[j]
+            g_Bh_1 += d_Zh
+            # dL/dWo[j,k] = H[j]*dL/dZo[k]
+            g_Wo_1_0 += H_1 * d_Zo_0
+            # dL/dWo[j,k] = H[j]*dL/dZo[k]
+            g_Wo_1_1 += H_1 * d_Zo_1
+        iteration += 1
+        scale = real(1.0 / samples)
         # theta = theta - gradient*learning_rate
-        theta[element] -= slope * learning_rate
+        slope = scale * g_Wh_0
+        Wh_0 -= slope * learning_rate
+        slope = scale * g_Wh_1
+        Wh_1 -= slope * learning_rate
+        slope = scale * g_Bh_0
+        Bh_0 -= slope * learning_rate
+        slope = scale * g_Bh_1
+        Bh_1 -= slope * learning_rate
+        slope = scale * g_Wo_0_0
+        Wo_0_0 -= slope * learning_rate
+        slope = scale * g_Wo_0_1
+        Wo_0_1 -= slope * learning_rate
+        slope = scale * g_Wo_1_0
+        Wo_1_0 -= slope * learning_rate
+        slope = scale * g_Wo_1_1
+        Wo_1_1 -= slope * learning_rate
+        slope = scale * g_Bo_0
+        Bo_0 -= slope * learning_rate
+        slope = scale * g_Bo_1
+        Bo_1 -= slope * learning_rate
+        partial += loss_sum
+        position += samples
+    theta[0] = Wh_0
+    theta[1] = Wh_1
+    theta[2] = Bh_0
+    theta[3] = Bh_1
+    theta[4] = Wo_0_0
+    theta[5] = Wo_0_1
+    theta[6] = Wo_1_0
+    theta[7] = Wo_1_1
+    theta[8] = Bo_0
+    theta[9] = Bo_1
+    return partial
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -511,42 +637,32 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     position = state.position
     partial = state.partial
     n = x.shape[0]
-    Wh = theta[0:2]
-    Bh = theta[2:4]
-    Wo = theta[4:8].reshape((2, 2))
-    Bo = theta[8:10]
-    rows = min(batch_size, _BLOCK)
-    x_batch = np.empty(rows, real)
-    y_batch = np.empty((rows, 2), real)
-    part = np.empty(10, real)
-    workspace = np.empty(8, real)
-    gradient = np.empty(10, real)
-    for _ in range(steps):
+    begun = 0
+    while begun < steps:
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
             _arrange(permutation, random, shuffle and batch_size < n)
-        size = min(batch_size, n - position)
-        total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                x_batch[row] = x[origin]
-                for axis in range(2):
-                    y_batch[row, axis] = y[origin, axis]
-            into = gradient if first == 0 else part
-            total += _gradient_block(
-                Wh, Bh, Wo, Bo, x_batch[:rows], y_batch[:rows], into, workspace
-            )
-            if first > 0:
-                _add(gradient, part)
-        iteration += 1
-        _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
-        partial += total
-        position += size
+        size = min(steps - begun, -(-(n - position) // batch_size))
+        last = min(position + size * batch_size, n)
+        partial = _stretch(
+            theta,
+            moments,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            x,
+            y,
+            learning_rate,
+        )
+        iteration += size
+        begun += size
+        position = last
         if not _is_finite(partial):
             partial = math.nan
             break

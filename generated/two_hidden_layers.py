@@ -299,12 +299,260 @@ def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
 
 
 @_kernel
-def _update(theta, gradient, scale, iteration, learning_rate):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
-    for element in range(theta.size):
-        slope = scale * gradient[element]
+def _stretch(
+    theta, moments, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
+):
+    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    W1_0_0 = theta[0]
+    W1_0_1 = theta[1]
+    W1_1_0 = theta[2]
+    W1_1_1 = theta[3]
+    W1_2_0 = theta[4]
+    W1_2_1 = theta[5]
+    W1_3_0 = theta[6]
+    W1_3_1 = theta[7]
+    b1_0 = theta[8]
+    b1_1 = theta[9]
+    W2_0_0 = theta[10]
+    W2_0_1 = theta[11]
+    W2_0_2 = theta[12]
+    W2_1_0 = theta[13]
+    W2_1_1 = theta[14]
+    W2_1_2 = theta[15]
+    b2_0 = theta[16]
+    b2_1 = theta[17]
+    b2_2 = theta[18]
+    W3_0 = theta[19]
+    W3_1 = theta[20]
+    W3_2 = theta[21]
+    b3 = theta[22]
+    while position < last:
+        samples = min(batch_size, last - position)
+        loss_sum = 0.0
+        g_W1_0_0 = 0.0
+        g_W1_0_1 = 0.0
+        g_W1_1_0 = 0.0
+        g_W1_1_1 = 0.0
+        g_W1_2_0 = 0.0
+        g_W1_2_1 = 0.0
+        g_W1_3_0 = 0.0
+        g_W1_3_1 = 0.0
+        g_b1_0 = 0.0
+        g_b1_1 = 0.0
+        g_W2_0_0 = 0.0
+        g_W2_0_1 = 0.0
+        g_W2_0_2 = 0.0
+        g_W2_1_0 = 0.0
+        g_W2_1_1 = 0.0
+        g_W2_1_2 = 0.0
+        g_b2_0 = 0.0
+        g_b2_1 = 0.0
+        g_b2_2 = 0.0
+        g_W3_0 = 0.0
+        g_W3_1 = 0.0
+        g_W3_2 = 0.0
+        g_b3 = 0.0
+        for row in range(position, position + samples):
+            s = permutation[row]
+            # z1[j] = Sum(W1[i,j]*x[i], i) + b1[j]
+            total = 0.0
+            total += x[s, 0] * W1_0_0
+            total += x[s, 1] * W1_1_0
+            total += x[s, 2] * W1_2_0
+            total += x[s, 3] * W1_3_0
+            z1 = b1_0 + total
+            # a1[j] = sigmoid(z1[j])
+            a1_0 = sigmoid(z1)
+            # z1[j] = Sum(W1[i,j]*x[i], i) + b1[j]
+            total = 0.0
+            total += x[s, 0] * W1_0_1
+            total += x[s, 1] * W1_1_1
+            total += x[s, 2] * W1_2_1
+            total += x[s, 3] * W1_3_1
+            z1 = b1_1 + total
+            # a1[j] = sigmoid(z1[j])
+            a1_1 = sigmoid(z1)
+            # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
+            total = 0.0
+            total += W2_0_0 * a1_0
+            total += W2_1_0 * a1_1
+            z2 = b2_0 + total
+            # a2[k] = sigmoid(z2[k])
+            a2_0 = sigmoid(z2)
+            # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
+            total = 0.0
+            total += W2_0_1 * a1_0
+            total += W2_1_1 * a1_1
+            z2 = b2_1 + total
+            # a2[k] = sigmoid(z2[k])
+            a2_1 = sigmoid(z2)
+            # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
+            total = 0.0
+            total += W2_0_2 * a1_0
+            total += W2_1_2 * a1_1
+            z2 = b2_2 + total
+            # a2[k] = sigmoid(z2[k])
+            a2_2 = sigmoid(z2)
+            # z3 = Sum(W3[k]*a2[k], k) + b3
+            total = 0.0
+            total += W3_0 * a2_0
+            total += W3_1 * a2_1
+            total += W3_2 * a2_2
+            z3 = b3 + total
+            # a3 = sigmoid(z3)
+            a3 = sigmoid(z3)
+            # L = softplus(z3) - y*z3
+            L = softplus(z3) - y[s] * z3
+            loss_sum += L
+            # dL/dz3 = a3 - y
+            d_z3 = a3 - y[s]
+            # dL/da2[k] = W3[k]*dL/dz3
+            d_a2 = W3_0 * d_z3
+            # dL/dz2[k] = dL/da2[k]*a2[k]*(1 - a2[k])
+            d_z2_0 = d_a2 * a2_0 * (1 - a2_0)
+            # dL/db2[k] = dL/dz2[k]
+            g_b2_0 += d_z2_0
+            # dL/dW3[k] = a2[k]*dL/dz3
+            g_W3_0 += a2_0 * d_z3
+            # dL/da2[k] = W3[k]*dL/dz3
+            d_a2 = W3_1 * d_z3
+            # dL/dz2[k] = dL/da2[k]*a2[k]*(1 - a2[k])
+            d_z2_1 = d_a2 * a2_1 * (1 - a2_1)
+            # dL/db2[k] = dL/dz2[k]
+            g_b2_1 += d_z2_1
+            # dL/dW3[k] = a2[k]*dL/dz3
+            g_W3_1 += a2_1 * d_z3
+            # dL/da2[k] = W3[k]*dL/dz3
+            d_a2 = W3_2 * d_z3
+            # dL/dz2[k] = dL/da2[k]*a2[k]*(1 - a2[k])
+            d_z2_2 = d_a2 * a2_2 * (1 - a2_2)
+            # dL/db2[k] = dL/dz2[k]
+            g_b2_2 += d_z2_2
+            # dL/dW3[k] = a2[k]*dL/dz3
+            g_W3_2 += a2_2 * d_z3
+            # dL/da1[j] = Sum(W2[j,k]*dL/dz2[k], k)
+            d_a1 = 0.0
+            d_a1 += W2_0_0 * d_z2_0
+            d_a1 += W2_0_1 * d_z2_1
+            d_a1 += W2_0_2 * d_z2_2
+            # dL/dz1[j] = dL/da1[j]*a1[j]*(1 - a1[j])
+            d_z1_0 = d_a1 * a1_0 * (1 - a1_0)
+            # dL/db1[j] = dL/dz1[j]
+            g_b1_0 += d_z1_0
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_0_0 += a1_0 * d_z2_0
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_0_1 += a1_0 * d_z2_1
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_0_2 += a1_0 * d_z2_2
+            # dL/da1[j] = Sum(W2[j,k]*dL/dz2[k], k)
+            d_a1 = 0.0
+            d_a1 += W2_1_0 * d_z2_0
+            d_a1 += W2_1_1 * d_z2_1
+            d_a1 += W2_1_2 * d_z2_2
+            # dL/dz1[j] = dL/da1[j]*a1[j]*(1 - a1[j])
+            d_z1_1 = d_a1 * a1_1 * (1 - a1_1)
+            # dL/db1[j] = dL/dz1[j]
+            g_b1_1 += d_z1_1
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_1_0 += a1_1 * d_z2_0
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_1_1 += a1_1 * d_z2_1
+            # dL/dW2[j,k] = a1[j]*dL/dz2[k]
+            g_W2_1_2 += a1_1 * d_z2_2
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_0_0 += x[s, 0] * d_z1_0
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_0_1 += x[s, 0] * d_z1_1
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_1_0 += x[s, 1] * d_z1_0
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_1_1 += x[s, 1] * d_z1_1
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_2_0 += x[s, 2] * d_z1_0
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_2_1 += x[s, 2] * d_z1_1
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_3_0 += x[s, 3] * d_z1_0
+            # dL/dW1[i,j] = x[i]*dL/dz1[j]
+            g_W1_3_1 += x[s, 3] * d_z1_1
+            # dL/db3 = dL/dz3
+            g_b3 += d_z3
+        iteration += 1
+        scale = real(1.0 / samples)
         # theta = theta - gradient*learning_rate
-        theta[element] -= slope * learning_rate
+        slope = scale * g_W1_0_0
+        W1_0_0 -= slope * learning_rate
+        slope = scale * g_W1_0_1
+        W1_0_1 -= slope * learning_rate
+        slope = scale * g_W1_1_0
+        W1_1_0 -= slope * learning_rate
+        slope = scale * g_W1_1_1
+        W1_1_1 -= slope * learning_rate
+        slope = scale * g_W1_2_0
+        W1_2_0 -= slope * learning_rate
+        slope = scale * g_W1_2_1
+        W1_2_1 -= slope * learning_rate
+        slope = scale * g_W1_3_0
+        W1_3_0 -= slope * learning_rate
+        slope = scale * g_W1_3_1
+        W1_3_1 -= slope * learning_rate
+        slope = scale * g_b1_0
+        b1_0 -= slope * learning_rate
+        slope = scale * g_b1_1
+        b1_1 -= slope * learning_rate
+        slope = scale * g_W2_0_0
+        W2_0_0 -= slope * learning_rate
+        slope = scale * g_W2_0_1
+        W2_0_1 -= slope * learning_rate
+        slope = scale * g_W2_0_2
+        W2_0_2 -= slope * learning_rate
+        slope = scale * g_W2_1_0
+        W2_1_0 -= slope * learning_rate
+        slope = scale * g_W2_1_1
+        W2_1_1 -= slope * learning_rate
+        slope = scale * g_W2_1_2
+        W2_1_2 -= slope * learning_rate
+        slope = scale * g_b2_0
+        b2_0 -= slope * learning_rate
+        slope = scale * g_b2_1
+        b2_1 -= slope * learning_rate
+        slope = scale * g_b2_2
+        b2_2 -= slope * learning_rate
+        slope = scale * g_W3_0
+        W3_0 -= slope * learning_rate
+        slope = scale * g_W3_1
+        W3_1 -= slope * learning_rate
+        slope = scale * g_W3_2
+        W3_2 -= slope * learning_rate
+        slope = scale * g_b3
+        b3 -= slope * learning_rate
+        partial += loss_sum
+        position += samples
+    theta[0] = W1_0_0
+    theta[1] = W1_0_1
+    theta[2] = W1_1_0
+    theta[3] = W1_1_1
+    theta[4] = W1_2_0
+    theta[5] = W1_2_1
+    theta[6] = W1_3_0
+    theta[7] = W1_3_1
+    theta[8] = b1_0
+    theta[9] = b1_1
+    theta[10] = W2_0_0
+    theta[11] = W2_0_1
+    theta[12] = W2_0_2
+    theta[13] = W2_1_0
+    theta[14] = W2_1_1
+    theta[15] = W2_1_2
+    theta[16] = b2_0
+    theta[17] = b2_1
+    theta[18] = b2_2
+    theta[19] = W3_0
+    theta[20] = W3_1
+    theta[21] = W3_2
+    theta[22] = b3
+    return partial
 
 
 # -------------------------------------------------------------------------------- machinery
@@ -622,43 +870,32 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     position = state.position
     partial = state.partial
     n = x.shape[0]
-    W1 = theta[0:8].reshape((4, 2))
-    b1 = theta[8:10]
-    W2 = theta[10:16].reshape((2, 3))
-    b2 = theta[16:19]
-    W3 = theta[19:22]
-    rows = min(batch_size, _BLOCK)
-    x_batch = np.empty((rows, 4), real)
-    y_batch = np.empty(rows, real)
-    part = np.empty(23, real)
-    workspace = np.empty(10, real)
-    gradient = np.empty(23, real)
-    for _ in range(steps):
+    begun = 0
+    while begun < steps:
         if position == 0:
             _copy(good.theta, theta)
             _copy(good.permutation, permutation)
             good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
             _arrange(permutation, random, shuffle and batch_size < n)
-        size = min(batch_size, n - position)
-        total = 0.0
-        for first in range(0, size, _BLOCK):
-            rows = min(_BLOCK, size - first)
-            for row in range(rows):
-                origin = permutation[position + first + row]
-                for axis in range(4):
-                    x_batch[row, axis] = x[origin, axis]
-                y_batch[row] = y[origin]
-            into = gradient if first == 0 else part
-            total += _gradient_block(
-                W1, b1, W2, b2, W3, theta[22], x_batch[:rows], y_batch[:rows], into, workspace
-            )
-            if first > 0:
-                _add(gradient, part)
-        iteration += 1
-        _update(theta, gradient, real(1.0 / size), iteration, learning_rate)
-        partial += total
-        position += size
+        size = min(steps - begun, -(-(n - position) // batch_size))
+        last = min(position + size * batch_size, n)
+        partial = _stretch(
+            theta,
+            moments,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            x,
+            y,
+            learning_rate,
+        )
+        iteration += size
+        begun += size
+        position = last
         if not _is_finite(partial):
             partial = math.nan
             break

@@ -19,6 +19,7 @@ from sympy import Sum, sin
 from symprop import Network
 from symprop.derivation import differentiate
 from symprop.errors import LoweringError
+from symprop.examples import load_example
 from symprop.lower import lower
 from symprop.optimizers import OPTIMIZERS
 from symprop.options import Options
@@ -137,10 +138,23 @@ def test_scalar_functions_come_along_only_where_they_are_called() -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_every_update_rule_has_text(optimizer) -> None:
-    source = text(classics.one_neuron(), Options("float32", optimizer))
+    source = text(load_example("digits"), Options("float32", optimizer))
     body = source[source.index("def _update(") : source.index("# ----", source.index("def _upd"))]
     assert "theta[element] " in body
     literals = re.findall(r"(?<![\w.(\[])\d+\.\d+(?!\w)", body.split("for element")[1])
+    assert not literals, "a bare literal in a float32 loop"
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_every_update_rule_has_text_for_variables(optimizer) -> None:
+    source = text(classics.one_neuron(), Options("float32", optimizer))
+    body = source[source.index("def _stretch(") : source.index("# ----", source.index("def _str"))]
+    update = body[body.index("scale = ") :]
+    for name in ("w1", "w2", "b1", "b2"):
+        assert re.search(rf"^        {name} [-+]?= ", update, re.MULTILINE), name
+        for slot in optimizer.slots:
+            assert re.search(rf"^        {slot}_{name} [-+]?= ", update, re.MULTILINE)
+    literals = re.findall(r"(?<![\w.(\[])\d+\.\d+(?!\w)", update.split("slope")[1])
     assert not literals, "a bare literal in a float32 loop"
 
 

@@ -21,7 +21,7 @@ from symprop.loader import load
 from symprop.lower import lower
 from symprop.lower.accumulate import accumulate
 from symprop.lower.program import SAMPLES, Axis, Compute, Contract, Lane, Loop, Note, Transpose
-from symprop.lower.strategy import LANES, LEAST, choose
+from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
 from symprop.lower.tiles import contracted, transposable, transposed
 from symprop.optimizers import find
 from symprop.options import Options
@@ -54,7 +54,10 @@ def exact() -> Network:
 SEVERAL = 69
 """A number of samples that is three blocks of lanes, the last neither full nor whole registers."""
 
-WAYS = (("lanes", "tiles"), ("lanes", "loops"), ("rows", "blas"), ("rows", "loops"))
+WAYS = (
+    ("lanes", "tiles"), ("lanes", "loops"),
+    ("rows", "blas"), ("rows", "loops"), ("scalars", "loops"),
+)  # fmt: skip
 
 NETWORKS: dict[str, Callable[[], Network]] = {**zoo.ZOO, "exact": exact}
 
@@ -95,6 +98,13 @@ def test_blocks_are_whole_registers_and_even(batch: int, weights: int) -> None:
     blocks = -(-batch // found.block)
     assert blocks * found.block - batch < 16 * blocks
     assert found.block <= 128
+
+
+def test_few_values_become_variables() -> None:
+    assert choose(1, SCALARS, SCALARS, "float32").scalars
+    assert not choose(1, SCALARS + 1, SCALARS, "float32").scalars
+    assert not choose(1, SCALARS, SCALARS + 1, "float32").scalars
+    assert not choose(100, SCALARS, SCALARS, "float32").scalars
 
 
 def test_large_weights_are_read_for_more_samples() -> None:
@@ -279,6 +289,7 @@ FORCED = [
     ("classifier", "float64", "lanes", "loops"),
     ("classifier", "float64", "rows", "blas"),
     ("convolution", "float32", "lanes", "tiles"),
+    ("scalars", "float32", "scalars", "loops"),
 ]
 """Ways that differ in what LLVM makes of them."""
 

@@ -11,6 +11,7 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
                --statements-->   assignments, loops and branches
+               --unroll-->       assignments alone (training steps of tiny networks)
 
 What is chosen on the way (layout, block size, form of the products) is a `Strategy`, by the cost
 model of `strategy`. The result, `Program`, is frozen and prints as pseudo-code.
@@ -36,6 +37,7 @@ from symprop.lower.share import live, share
 from symprop.lower.statements import statements
 from symprop.lower.storage import localise, place
 from symprop.lower.strategy import Layout, Products, Strategy, choose
+from symprop.lower.unroll import unroll
 from symprop.lower.values import Values
 from symprop.lower.vocabulary import Derived, Vocabulary, vocabulary
 from symprop.network import Equation, Network, Variable
@@ -64,9 +66,17 @@ def lower(
         forward, loss, gradient = (
             _kernel(request, derivation, words, strategy) for request in _requests(words, network)
         )
-    initial = tuple(initial_value(p, derivation.forward) for p in network.parameters)
+        straight = unroll(gradient, words, network.parameters) if strategy.scalars else None
     return Program(
-        forward, loss, gradient, strategy, words.identifiers, words.taken, words.loss_sum, initial
+        forward=forward,
+        loss=loss,
+        gradient=gradient,
+        strategy=strategy,
+        identifiers=words.identifiers,
+        taken=words.taken | (straight.names if straight else frozenset()),
+        loss_sum=words.loss_sum,
+        initial=tuple(initial_value(p, derivation.forward) for p in network.parameters),
+        straight=straight,
     )
 
 

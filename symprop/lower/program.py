@@ -44,6 +44,7 @@ __all__ = [
     "Statement",
     "Step",
     "Storage",
+    "Straight",
     "Tiling",
     "Transpose",
     "element",
@@ -391,6 +392,19 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class Straight:
+    """The gradient of a tiny network without loops (but over samples) and tensors (but the data).
+
+    `elements` names the variables of each parameter and of its adjoint, the last axis fastest;
+    `names` are all those that stand for elements of tensors.
+    """
+
+    kernel: Kernel
+    elements: Mapping[str, tuple[str, ...]]
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Initial:
     """How a parameter starts: literal `value`, or a draw from a `distribution`.
 
@@ -412,7 +426,8 @@ class Program:
 
     `forward` fills the outputs, `loss` returns the sum of the samples' losses,
     `gradient` returns it too and fills the sum of the samples' gradients. `taken` holds
-    all names in use, `loss_sum` is the scalar in which losses are added up.
+    all names in use, `loss_sum` is the scalar in which losses are added up. `straight` is the
+    gradient as a training step uses it where its values are variables.
     """
 
     forward: Kernel
@@ -423,6 +438,7 @@ class Program:
     taken: frozenset[str]
     loss_sum: str
     initial: tuple[Initial, ...]
+    straight: Straight | None = None
 
     @property
     def work(self) -> int:
@@ -431,9 +447,10 @@ class Program:
         return _work(self.gradient.body, block) // (block if self.strategy.lanes else 1)
 
     @property
-    def kernels(self) -> tuple[Kernel, Kernel, Kernel]:
-        """The three kernels in the order of the generated text."""
-        return (self.forward, self.loss, self.gradient)
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels in the order of the generated text."""
+        step = (self.straight.kernel,) if self.straight else ()
+        return (self.forward, self.loss, self.gradient, *step)
 
     def __str__(self) -> str:
         """Return the kernels as indented pseudo-code."""

@@ -12,6 +12,10 @@ registers, but at most as many as keep all values of a block in `CACHE` bytes. I
 `LEAST`: each block reads the weights and adds up their gradients, so what is computed with them
 must be worth it, twice as much where the weights do not fit into that cache either.
 A larger step takes several blocks, as equal as they can be.
+
+In rows, a network with at most `SCALARS` parameters and values of a sample is trained by a loop in
+which each of them is a variable of its own ("scalars"): a step of a few nanoseconds cannot wait
+for memory. More of them than that find no registers.
 """
 
 from __future__ import annotations
@@ -19,10 +23,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CACHE", "LANES", "LEAST", "Layout", "Products", "Strategy", "choose"]
+__all__ = ["CACHE", "LANES", "LEAST", "SCALARS", "Layout", "Products", "Strategy", "choose"]
 
-Layout = Literal["model", "lanes", "rows"]
-"""Where the sample is: by the cost model, the last axis of every tensor, or the first."""
+Layout = Literal["model", "lanes", "rows", "scalars"]
+"""Where the sample is: by the cost model, the last axis of every tensor, or the first.
+
+With "scalars" it is the first, but the training loop has no tensors, where that can be done.
+"""
 
 Products = Literal["model", "tiles", "blas", "loops"]
 """How products are computed: by the cost model, or always one way where it can be done."""
@@ -39,6 +46,9 @@ In lanes they stay in the nearest cache; in rows, where BLAS has its own blocks,
 LEAST = 64
 """The least number of samples to which a block is cut; twice that with large weights."""
 
+SCALARS = 128
+"""The greatest number of parameters, and of values of one sample, that become variables."""
+
 _ROWS = (32, 1024)
 """The least and the greatest number of samples of a block in rows."""
 
@@ -50,13 +60,15 @@ class Strategy:
     """The choices for the kernels of a network, and why.
 
     `lanes` is the width of a vector, 0 where the samples are rows. `block` is how many
-    samples a kernel works on at a time at most; fewer take whole vectors.
+    samples a kernel works on at a time at most; fewer take whole vectors. With `scalars` the
+    training loop has variables instead of tensors.
     """
 
     lanes: int
     block: int
     products: Products = "model"
     reason: str = ""
+    scalars: bool = False
 
     @property
     def layout(self) -> str:
@@ -83,16 +95,27 @@ def choose(
     lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
     if layout == "model":
         layout = "lanes" if 2 * batch >= lanes else "rows"
+        tiny = max(weights, width) <= SCALARS and products == "model"
+        layout = "scalars" if layout == "rows" and tiny else layout
+    if layout != "lanes":
+        return _in_rows(batch, itemsize * max(1, width), products, layout == "scalars")
     fit = CACHE[layout] // (itemsize * max(1, width))
-    if layout == "rows":
-        low, high = _ROWS
-        block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
-        return Strategy(0, block, products, f"steps of {batch} samples fill no register")
     most = max(LEAST if weights * itemsize <= CACHE[layout] else 2 * LEAST, fit)
     blocks = -(-batch // most)
     block = _whole(-(-batch // blocks), lanes)
     reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"
     return Strategy(lanes, block, products, reason)
+
+
+def _in_rows(batch: int, size: int, products: Products, scalars: bool) -> Strategy:
+    """Return the strategy in rows for samples whose values take `size` bytes."""
+    low, high = _ROWS
+    fit = CACHE["rows"] // size
+    block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
+    reason = f"steps of {batch} samples fill no register"
+    if scalars:
+        return Strategy(0, block, "loops", f"{reason}, few enough values to be variables", True)
+    return Strategy(0, block, products, reason)
 
 
 def _whole(samples: int, lanes: int) -> int:

@@ -26,7 +26,7 @@ _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "moments",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size", "total",
     "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "order", "mode",
-    "low", "high", "start", "crew", "thread", "other", "phase", "into",
+    "low", "high", "start", "begun", "crew", "thread", "other", "phase", "into",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 
@@ -92,7 +92,8 @@ class Frames:
     def kernels(self) -> dict[str, object]:
         """Return the signature and the body of each kernel."""
         found: dict[str, object] = {}
-        for kernel in self.program.kernels:
+        program = self.program
+        for kernel in (program.forward, program.loss, program.gradient):
             head = f"def _{kernel.name}_block("
             found[f"{kernel.name}_signature"] = joined(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = joined(self._body(kernel))

@@ -16,6 +16,7 @@ from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
 from symprop.render.rule import rule
+from symprop.render.stretch import Stretch
 from symprop.render.texts import call, joined
 
 __all__ = ["Loop"]
@@ -29,10 +30,13 @@ class Loop:
 
     def context(self) -> dict[str, object]:
         """Return the update rule, the training loop and the functions that start it."""
+        stretch = self._stretch
         return {
+            "straight": stretch is not None,
             "update_signature": joined(call("def _update(", self._update_arguments(), "):")),
             "update_body": joined(self._update()),
             "step_name": self.frames.named["iteration"],
+            **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
             "advance_signature": joined(call("def _advance(", self._advance_arguments(), "):")),
             "advance_body": joined(self._advance()),
             "resume_signature": self._public("resume", "state: State", False),
@@ -40,6 +44,12 @@ class Loop:
             "train_call": joined(self._train()),
             "rates": self._checked_rates(),
         }
+
+    @property
+    def _stretch(self) -> Stretch | None:
+        """What writes the steps of a network without tensors; None for others."""
+        straight = self.frames.program.straight
+        return Stretch(self.frames, straight) if straight else None
 
     def _update_arguments(self) -> list[str]:
         n = self.frames.named
@@ -113,13 +123,32 @@ class Loop:
         return [*given, n["steps"], *data, *self.frames.rates.values(), *crew]
 
     def _advance(self) -> Iterator[str]:
-        n, kernel = self.frames.named, self.frames.program.gradient
+        n = self.frames.named
         for name in ("theta", "moments", "permutation", "random"):
             yield f"    {n[name]} = state.{name}"
         yield f"    {n['iteration']} = state.step"
         for name in ("epoch", "position", "partial"):
             yield f"    {n[name]} = state.{name}"
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
+        yield from self._by_stretches() if self._stretch else self._by_steps()
+        fields = ("theta", "moments", "iteration", "epoch", "position", "permutation", "random")
+        values = [*(n[name] for name in fields), n["partial"]]
+        yield from call("return State(", values, depth=1)
+
+    def _by_stretches(self) -> Iterator[str]:
+        """Yield the loop over stretches of steps, each inside one epoch."""
+        n = self.frames.named
+        yield f"    {n['begun']} = 0"
+        yield f"    while {n['begun']} < {n['steps']}:"
+        yield f"        if {n['position']} == 0:"
+        yield from self._begun(3)
+        if self._stretch:
+            yield from self._stretch.called()
+        yield from self._checked()
+
+    def _by_steps(self) -> Iterator[str]:
+        """Yield the arrays of a step and the loop over the steps."""
+        n, kernel = self.frames.named, self.frames.program.gradient
         for parameter in self.frames.parameters(kernel):
             if parameter.shape:
                 yield f"    {parameter.name} = {self.frames.view('theta', parameter)}"
@@ -140,9 +169,6 @@ class Loop:
         yield from self._step()
         if self.frames.lanes:
             yield f"    _restore({n['mode']})"
-        fields = ("theta", "moments", "iteration", "epoch", "position", "permutation", "random")
-        values = [*(n[name] for name in fields), n["partial"]]
-        yield from call("return State(", values, depth=1)
 
     def _step(self) -> Iterator[str]:
         """Yield one step: its batch, its gradient block by block, its update."""
@@ -232,6 +258,11 @@ class Loop:
             yield from self._met(2)
         yield f"        {n['partial']} += {n['total']}"
         yield f"        {n['position']} += {n['size']}"
+        yield from self._checked()
+
+    def _checked(self) -> Iterator[str]:
+        """Yield what follows the steps: a test for divergence, and the end of an epoch."""
+        n = self.frames.named
         yield f"        if not _is_finite({n['partial']}):"
         yield f"            {n['partial']} = math.nan"
         yield "            break"

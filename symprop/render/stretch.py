@@ -1,0 +1,182 @@
+"""The training loop of a tiny network: parameters, moments and gradients are local variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sympy import Idx, Indexed, Symbol
+
+from symprop.formulas import text
+from symprop.indices import index_name
+from symprop.lower.program import (
+    Assign,
+    Loop,
+    Note,
+    Statement,
+    Straight,
+    element,
+    is_sample,
+    name_of,
+)
+from symprop.lower.vocabulary import new_name
+from symprop.network import Parameter
+from symprop.printer import Printer
+from symprop.render.frames import Frames
+from symprop.render.lines import Lines
+from symprop.render.rule import Rule, rule
+from symprop.render.texts import call, joined
+
+__all__ = ["Stretch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Writes the function that trains on a stretch of the samples in their order."""
+
+    frames: Frames
+    straight: Straight
+
+    def context(self) -> dict[str, object]:
+        """Return the signature and the body of the function."""
+        return {
+            "stretch_signature": joined(call("def _stretch(", self._arguments(), "):")),
+            "stretch_body": joined(self._body()),
+        }
+
+    def called(self) -> Iterator[str]:
+        """Yield the steps up to the end of the epoch, or as many as are left, in `_advance`."""
+        n = self.frames.named
+        left = f"-(-({n['n']} - {n['position']}) // batch_size)"
+        yield f"        {n['size']} = min({n['steps']} - {n['begun']}, {left})"
+        yield f"        {n['last']} = min({n['position']} + {n['size']} * batch_size, {n['n']})"
+        given = {"iteration": n["iteration"], "partial": n["partial"], "end": n["last"]}
+        arguments = [given.get(key, name) for key, name in self._given().items()]
+        arguments += [*(v.name for v in self.frames.data), *self.frames.rates.values()]
+        yield from call(f"{n['partial']} = _stretch(", arguments, depth=2)
+        yield f"        {n['iteration']} += {n['size']}"
+        yield f"        {n['begun']} += {n['size']}"
+        yield f"        {n['position']} = {n['last']}"
+
+    def _given(self) -> dict[str, str]:
+        n = self.frames.named
+        names = ("theta", "moments", "iteration", "permutation", "position")
+        return {name: n[name] for name in names} | {
+            "end": n["last"], "batch_size": "batch_size", "partial": n["partial"],
+        }  # fmt: skip
+
+    def _arguments(self) -> list[str]:
+        data = [v.name for v in self.frames.data]
+        return [*self._given().values(), *data, *self.frames.rates.values()]
+
+    def _body(self) -> Iterator[str]:
+        n, straight = self.frames.named, self.straight
+        yield from self._moved(out=False)
+        yield f"    while {n['position']} < {n['last']}:"
+        yield f"        {self.frames.samples} = min(batch_size, {n['last']} - {n['position']})"
+        yield from self._gradient(straight.kernel.body)
+        yield f"        {n['iteration']} += 1"
+        yield f"        {n['scale']} = real(1.0 / {self.frames.samples})"
+        yield from self._updated()
+        yield f"        {n['partial']} += {self.frames.program.loss_sum}"
+        yield f"        {n['position']} += {self.frames.samples}"
+        yield from self._moved(out=True)
+        yield f"    return {n['partial']}"
+
+    def _gradient(self, body: Iterable[Statement]) -> Iterator[str]:
+        """Yield the gradient's lines; the samples are read where they are."""
+        n, lines = self.frames.named, Lines(self.frames.printer, self.frames.forms)
+        for statement in body:
+            if isinstance(statement, Loop) and is_sample(statement.index):
+                order = f"range({n['position']}, {n['position']} + {self.frames.samples})"
+                yield f"        for {n['row']} in {order}:"
+                yield f"            {index_name(statement.index)} = {n['permutation']}[{n['row']}]"
+                yield from lines.body(statement.body, 3)
+            else:
+                yield from lines.body([statement], 2)
+
+    # ---------------------------------------------------------------- parameters and moments
+
+    def _variables(self, parameter: Parameter) -> Iterator[tuple[int, str, list[str]]]:
+        """Yield the place of each element in the flat vector, its variable and its moments'."""
+        first, slots = self.frames.offset(parameter), self.frames.options.optimizer.slots
+        for place, name in enumerate(self.straight.elements[parameter.name], first):
+            yield place, name, [f"{self._moments[slot]}_{name}" for slot in slots]
+
+    @property
+    def _moments(self) -> dict[str, str]:
+        """The beginnings of the moments' names, which no other name has."""
+        frames = self.frames
+        taken = {*frames.program.taken, *frames.named.values(), *frames.rates.values()}
+        found = {}
+        for slot in frames.options.optimizer.slots:
+            head = slot
+            while any(name.startswith(f"{head}_") for name in taken):
+                head += "_of"
+            found[slot] = head
+        return found
+
+    def _moved(self, *, out: bool) -> Iterator[str]:
+        """Yield the lines that read the variables from the vectors, or write them back."""
+        n = self.frames.named
+        for parameter in self.frames.network.parameters:
+            for place, name, moments in self._variables(parameter):
+                pairs = [(name, f"{n['theta']}[{place}]")]
+                if parameter.trainable:
+                    rows = enumerate(moments)
+                    pairs += [(slot, f"{n['moments']}[{row}, {place}]") for row, slot in rows]
+                elif out:
+                    pairs = []
+                for variable, memory in pairs:
+                    yield f"    {memory} = {variable}" if out else f"    {variable} = {memory}"
+
+    def _updated(self) -> Iterator[str]:
+        """Yield the update of every variable; the rule's factors come first."""
+        frames, n = self.frames, self.frames.named
+        update = rule(frames.options.optimizer, Idx("element", 1))
+        once = Printer("float64", {"t": n["iteration"], **frames.rates})
+        taken = {*frames.program.taken, *n.values(), *frames.rates.values()}
+        factors = {name: new_name(name, taken) for name, _ in update.factors}
+        for name, value in update.factors:
+            yield f"        {factors[name]} = real({once.expression(value)})"
+        slope = new_name("slope", taken)
+        names = {**self._rates(), **factors, "gradient": slope, "t": n["iteration"]}
+        for equation in frames.options.optimizer.equations:
+            yield f"        # {text(equation)}"
+        loss = frames.network.equations[-1].name
+        body = tuple(_of_one_element(update))
+        for parameter in (p for p in frames.network.parameters if p.trainable):
+            slopes = self.straight.elements[f"d{loss}/d{parameter.name}"]
+            for (_, name, moments), gradient in zip(
+                self._variables(parameter), slopes, strict=True
+            ):
+                yield f"        {slope} = {n['scale']} * {frames.printer.name(gradient)}"
+                own = {"theta": name, **dict(zip(self._slots, moments, strict=True))}
+                yield from Lines(Printer(frames.options.dtype, {**names, **own})).body(body, 2)
+
+    @property
+    def _slots(self) -> tuple[str, ...]:
+        return self.frames.options.optimizer.slots
+
+    def _rates(self) -> dict[str, str]:
+        rates = self.frames.rates
+        if self.frames.options.dtype == "float64":
+            return rates
+        return {name: f"real({shown})" for name, shown in rates.items()}
+
+
+def _of_one_element(update: Rule) -> Iterator[Statement]:
+    """Yield the assignments of a rule with scalars for the elements of vectors."""
+    for line in update.body:
+        if isinstance(line, Assign):
+            target, value = (
+                part.replace(lambda node: isinstance(node, Indexed), _scalar)
+                for part in (line.target, line.value)
+            )
+            yield Assign(target, value)
+        elif not isinstance(line, Note):
+            raise TypeError(f"{type(line).__name__}: not part of an update rule")
+
+
+def _scalar(leaf: Indexed) -> Symbol:
+    return element(name_of(leaf))
