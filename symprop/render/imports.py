@@ -20,7 +20,7 @@ from numba.extending import overload, register_jitable
 
 _VECTORS = """
 import os
-from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 """
 """What the training loop of a module with vector machinery needs too, for its threads."""
 
