@@ -33,9 +33,9 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -465,6 +465,22 @@ if _WRITTEN:
         return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = zip(unpack_tuple(builder, values[1]), arguments, called.args, strict=True)
+            cast = [context.cast(builder, value, kind, wanted) for value, kind, wanted in given]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, cast)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
+
+    @intrinsic
     def _flush(typingctx: Any) -> Any:
         """Let subnormal numbers be zero (x86: FTZ and DAZ); returns the mode before."""
         return types.uint32(), _mode(lambda b, mode: b.or_(mode, ir.Constant(mode.type, 0x8040)))
@@ -509,6 +525,7 @@ if _WRITTEN:
         return types.void(arrived, types.int64), emit
 
 else:
+    _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
 
@@ -1069,7 +1086,7 @@ _collect_2 = _gather(10, 32)
 _LINE = 64 // np.dtype(real).itemsize  # numbers in a cache line
 
 
-@_kernel
+@register_jitable
 def _aligned(count):
     """Return memory for numbers that begins on a cache line, where a vector reads only one."""
     memory = np.empty(count + _LINE, real)
@@ -1372,10 +1389,16 @@ def _arrange(permutation, random, shuffle):
 
 
 @_kernel
-def _copy(target, source):
-    """Copy a vector."""
-    for place in range(target.size):
-        target[place] = source[place]
+def _begin(good, theta, moments, permutation, random, shuffle):
+    """Keep the state with which an epoch begins, and put the samples in order."""
+    for place in range(theta.size):
+        good.theta[place] = theta[place]
+        for slot in range(moments.shape[0]):
+            good.moments[slot, place] = moments[slot, place]
+    for place in range(permutation.size):
+        good.permutation[place] = permutation[place]
+    good.random[0] = random[0]
+    _arrange(permutation, random, shuffle)
 
 
 @_kernel
@@ -1423,6 +1446,10 @@ def _advance(
     beta1,
     beta2,
     epsilon,
+    x_batch,
+    t_batch,
+    part,
+    workspace,
     crew,
     thread,
 ):
@@ -1440,23 +1467,16 @@ def _advance(
     b1 = _view(theta, 2048, (32,))
     W2 = _view(theta, 2080, (32, 10))
     b2 = _view(theta, 2400, (10,))
-    x_batch = np.zeros((64, _BLOCK), real)
-    t_batch = np.zeros((10, _BLOCK), real)
-    part = _aligned(2410)
-    workspace = _aligned(6536)
     gradient = crew.gradients[thread, :2410]
     phase = 0
     mode = _flush()
     for _ in range(steps):
         if position == 0:
             if thread == 0:
-                _copy(good.theta, theta)
-                _copy(good.moments[0], moments[0])
-                _copy(good.moments[1], moments[1])
-                _copy(good.permutation, permutation)
-                good.random[0] = random[0]
                 counts[0], counts[1] = iteration, epoch
-                _arrange(permutation, random, shuffle and batch_size < n)
+                _apart(
+                    _begin, good, theta, moments, permutation, random, shuffle and batch_size < n
+                )
             phase += crew.threads
             _meet(crew.arrived, phase)
         size = min(batch_size, n - position)
@@ -1470,9 +1490,11 @@ def _advance(
             _collect_1(x, permutation, position + first, rows, x_batch)
             _collect_2(t, permutation, position + first, rows, t_batch)
             into = gradient if first == low else part
-            total += _gradient_block(W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace)
+            total += _apart(
+                _gradient_block, W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace
+            )
             if first > low:
-                _add(gradient, part)
+                _apart(_add, gradient, part)
         crew.totals[thread] = total
         phase += crew.threads
         _meet(crew.arrived, phase)
@@ -1482,9 +1504,10 @@ def _advance(
         for other in range(crew.threads):
             total += crew.totals[other]
             if other > 0:
-                _add(crew.gradients[0][low:high], crew.gradients[other][low:high])
+                _apart(_add, crew.gradients[0][low:high], crew.gradients[other][low:high])
         iteration += 1
-        _update(
+        _apart(
+            _update,
             theta[low:high],
             moments[0][low:high],
             moments[1][low:high],
@@ -1516,6 +1539,16 @@ def _advance(
     return State(theta, moments, iteration, epoch, position, permutation, random, partial)
 
 
+def _room():
+    """Return the arrays that a thread works in."""
+    return (
+        np.zeros((64, _BLOCK), real),
+        np.zeros((10, _BLOCK), real),
+        _aligned(2410),
+        _aligned(6536),
+    )
+
+
 _WORK = 11078  # operations for one sample of a step
 
 
@@ -1526,6 +1559,9 @@ class Crew(NamedTuple):
     arrived: np.ndarray  # how often one of them came to a place where they meet
     totals: np.ndarray  # the loss of each one's samples
     gradients: np.ndarray  # the gradient of each one's samples
+
+
+_ALL = 2**62  # more arrivals than are ever waited for
 
 
 def _crew(threads, batch_size):
@@ -1554,16 +1590,36 @@ def _share(count, threads):
     return -(-count // threads // 8) * 8
 
 
-def _together(crew, *arguments):
-    """Run `_advance` in all threads of a crew and return the state."""
+def _together(crew, rooms, *arguments):
+    """Run `_advance` in all threads of a crew, each in its room, and return the state.
+
+    Where one of them fails, or Ctrl-C comes, the others must not wait for it: they run to the end,
+    with numbers that nobody reads.
+    """
     crew.arrived[0] = 0
     if crew.threads == 1:
-        return _advance(*arguments, crew, 0)
-    with ThreadPoolExecutor(crew.threads - 1) as pool:
-        others = [pool.submit(_advance, *arguments, crew, n) for n in range(1, crew.threads)]
-        state = _advance(*arguments, crew, 0)
+        return _advance(*arguments, *rooms[0], crew, 0)
+    errors = []
+
+    def take_part(thread):
+        try:
+            _advance(*arguments, *rooms[thread], crew, thread)
+        except BaseException as error:
+            crew.arrived[0] = _ALL
+            errors.append(error)
+
+    others = [Thread(target=take_part, args=(n,)) for n in range(1, crew.threads)]
+    try:
         for other in others:
-            other.result()
+            other.start()
+        state = _advance(*arguments, *rooms[0], crew, 0)
+    except BaseException:
+        crew.arrived[0] = _ALL
+        raise
+    for other in others:
+        other.join()
+    if errors:
+        raise errors[0]
     return state
 
 
@@ -1575,12 +1631,13 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
     crew = _crew(threads, batch_size)
+    rooms = [_room() for _ in range(crew.threads)]
     first, steps = state.epoch, 1
     given = (good, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _together(crew, state, *given, steps, *data, *rates)
+            state = _together(crew, rooms, state, *given, steps, *data, *rates)
         if math.isnan(state.partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))

@@ -486,10 +486,16 @@ def _arrange(permutation, random, shuffle):
 
 
 @_kernel
-def _copy(target, source):
-    """Copy a vector."""
-    for place in range(target.size):
-        target[place] = source[place]
+def _begin(good, theta, moments, permutation, random, shuffle):
+    """Keep the state with which an epoch begins, and put the samples in order."""
+    for place in range(theta.size):
+        good.theta[place] = theta[place]
+        for slot in range(moments.shape[0]):
+            good.moments[slot, place] = moments[slot, place]
+    for place in range(permutation.size):
+        good.permutation[place] = permutation[place]
+    good.random[0] = random[0]
+    _arrange(permutation, random, shuffle)
 
 
 @_kernel
@@ -536,11 +542,8 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
     begun = 0
     while begun < steps:
         if position == 0:
-            _copy(good.theta, theta)
-            _copy(good.permutation, permutation)
-            good.random[0] = random[0]
             counts[0], counts[1] = iteration, epoch
-            _arrange(permutation, random, shuffle and batch_size < n)
+            _begin(good, theta, moments, permutation, random, shuffle and batch_size < n)
         size = min(steps - begun, -(-(n - position) // batch_size))
         last = min(position + size * batch_size, n)
         partial = _stretch(

@@ -112,11 +112,19 @@ class _KernelCache(_Cache):
         with suppress(Exception):  # whatever is wrong with it, it can be compiled again
             rtsys.initialize(target_context)
             stored, called, code = pickle.loads(content)
-            if stored == key:
-                for name, signature in called:
-                    self._kernels[name].compile(signature)
+            if stored == key and all(self._loaded(*each) for each in called):
                 return CompileResult._rebuild(target_context, *pickle.loads(code))
         return None
+
+    def _loaded(self, name: str, signature: Any, symbol: str) -> bool:
+        """Load a function that another one calls; tell whether it has the name that is called.
+
+        One that had to be compiled again has another, and LLVM ends the process where a
+        name is missing.
+        """
+        kernel = self._kernels[name]
+        kernel.compile(signature)
+        return bool(kernel.overloads[signature].fndesc.llvm_func_name == symbol)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code for a signature, unless it holds addresses of this process."""
@@ -127,14 +135,18 @@ class _KernelCache(_Cache):
             content = dumps((key, self._called(data.library), dumps(data._reduce())))
             cache.write(self._entry, self._file(key), content)
 
-    def _called(self, library: Any) -> list[tuple[str, Any]]:
-        """Return the names and signatures of the module's functions whose code is in a library."""
+    def _called(self, library: Any) -> list[tuple[str, Any, str]]:
+        """Return the functions of the module that a library calls: names, signatures, symbols.
+
+        Their code is a part of the library, or they are called where they are.
+        """
         linked = {id(other) for other in library._linking_libraries}
+        declared = {f.name for f in library._final_module.functions if f.is_declaration}
         return [
-            (name, signature)
+            (name, signature, result.fndesc.llvm_func_name)
             for name, kernel in self._kernels.items()
             for signature, result in kernel.overloads.items()
-            if id(result.library) in linked
+            if id(result.library) in linked or result.fndesc.llvm_func_name in declared
         ]
 
     def enable(self) -> None:

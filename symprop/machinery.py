@@ -104,6 +104,22 @@ if _WRITTEN:
         return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = zip(unpack_tuple(builder, values[1]), arguments, called.args, strict=True)
+            cast = [context.cast(builder, value, kind, wanted) for value, kind, wanted in given]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, cast)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
+
+    @intrinsic
     def _flush(typingctx: Any) -> Any:
         """Let subnormal numbers be zero (x86: FTZ and DAZ); returns the mode before."""
         return types.uint32(), _mode(lambda b, mode: b.or_(mode, ir.Constant(mode.type, 0x8040)))
@@ -148,6 +164,7 @@ if _WRITTEN:
         return types.void(arrived, types.int64), emit
 
 else:
+    _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
 

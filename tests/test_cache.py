@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sympy import Sum
 
-from symprop import cache
+import symprop
+from symprop import Network, cache
+from symprop.compiler import source_text
 from symprop.loader import load
+from symprop.options import Options
 
 SOURCE = """
 import math
@@ -66,6 +71,7 @@ def kernel(pair, n):
 SCRIPT = """
 import sys, numpy as np
 from pathlib import Path
+from symprop.compiler import source_text
 from symprop.loader import load
 module = load(Path(sys.argv[1]).read_text(), "mixed")
 pair = module.kernel(module.Pair(np.array([4.0, 9.0]), 1.0), 3)
@@ -129,6 +135,38 @@ def test_functions_that_are_called_are_loaded_first() -> None:
     assert sum(module.root.stats.cache_hits.values()) == 1
 
 
+def trained(source: str) -> tuple[list[int], bytes]:
+    """Train by a module loaded anew; which functions came from the cache, and the parameters."""
+    module = load(source, "small")
+    random = np.random.default_rng(0)
+    data = random.standard_normal((40, 3)), random.standard_normal(40)
+    parameters, _ = module.train(module.initialize(0), *data, epochs=2, batch_size=16)
+    hits = [
+        sum(function.stats.cache_hits.values())
+        for function in (module._advance, module._gradient_block)
+    ]
+    del sys.modules[module.__name__]
+    return hits, parameters.w.tobytes()
+
+
+def test_what_is_called_where_it_is_must_be_there_under_its_name(place: Path) -> None:
+    """A function compiled again has another name: what calls it by the old one is no use then."""
+    net = Network("small")
+    i = net.index("i", 3)
+    x, t, w = net.input("x", i), net.target("t"), net.parameter("w", i, init=0.5)
+    y = net.output("y", Sum(w[i] * x[i], i))
+    net.loss((y - t) ** 2)
+    source = source_text(symprop.differentiate(net), Options("float64"))
+    assert re.search(r"_apart\(\s*_gradient_block", source)
+    (misses, wanted), (hits, same) = trained(source), trained(source)
+    assert (misses, hits) == ([0, 0], [1, 1])
+    for file in place.rglob("_gradient_block-*.code"):
+        file.unlink()
+    again, found = trained(source)
+    assert again == [0, 0]
+    assert wanted == same == found
+
+
 def test_another_signature_is_compiled_and_kept(place: Path) -> None:
     called(again())
     module = again()
@@ -160,6 +198,7 @@ def test_functions_made_by_one_function_are_told_apart() -> None:
     """They have one name, one line and one signature; by the module's names they differ."""
     text = """
 import os
+import re
 from numba import njit
 
 def times(factor):
@@ -180,6 +219,7 @@ chosen = times(int(os.environ.get("SYMPROP_TEST_WIDTH", "4")))
 def test_a_constant_chosen_at_import_in_a_made_function_is_part_of_the_key(monkeypatch) -> None:
     text = """
 import os
+import re
 from numba import njit
 
 def times(factor):

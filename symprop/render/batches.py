@@ -27,13 +27,18 @@ class Batches:
 
     def arrays(self, variables: Iterable[Variable], rows: str) -> Iterator[str]:
         """Yield the lines that make room for a block; `rows` is how many samples it has in rows."""
+        for name, made in self.room(variables, rows):
+            yield f"    {name} = {made}"
+
+    def room(self, variables: Iterable[Variable], rows: str) -> Iterator[tuple[str, str]]:
+        """Yield the array for a block of each variable, and the text that makes it."""
         for variable in variables:
             kind = "np.int64" if variable.name in self.frames.network.index_inputs else "real"
             lengths = [str(length) for length in variable.shape]
             axes = [*lengths, "_BLOCK"] if self.frames.lanes else [rows, *lengths]
             shape = f"({', '.join(axes)})" if len(axes) > 1 else axes[0]
             maker = "zeros" if self.frames.lanes else "empty"
-            yield f"    {self.frames.batches[variable.name]} = np.{maker}({shape}, {kind})"
+            yield self.frames.batches[variable.name], f"np.{maker}({shape}, {kind})"
 
     def collected(
         self, kernel: Kernel, order: str, place: str, depth: int, count: str

@@ -39,6 +39,7 @@ class Loop:
             **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
             "advance_signature": joined(call("def _advance(", self._advance_arguments(), "):")),
             "advance_body": joined(self._advance()),
+            "room": joined(f"        {made}," for _, made in self._room()),
             "resume_signature": self._public("resume", "state: State", False),
             "train_signature": self._public("train", "parameters: Parameters", True),
             "train_call": joined(self._train()),
@@ -95,7 +96,13 @@ class Loop:
         parts = [f"{vector}{part}" for vector in (n["theta"], *moments, source)]
         rest = [f"real(1.0 / {n['size']})", n["iteration"], *self.frames.rates.values()]
         if ranges:
-            yield from call("_update(", [*parts, *rest], depth=depth)
+            yield from self._called("", "_update", [*parts, *rest], depth)
+
+    def _called(self, result: str, function: str, arguments: list[str], depth: int) -> list[str]:
+        """Return the lines of a large function's call, in lanes where its code is."""
+        if self.frames.lanes:
+            return call(f"{result}_apart(", [function, *arguments], depth=depth)
+        return call(f"{result}{function}(", arguments, depth=depth)
 
     @property
     def _slots(self) -> tuple[str, ...]:
@@ -120,7 +127,23 @@ class Loop:
         given = ["state", n["good"], n["counts"], n["losses"], n["begin"], "batch_size", "shuffle"]
         crew = [n["crew"], n["thread"]] if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
-        return [*given, n["steps"], *data, *self.frames.rates.values(), *crew]
+        room = [name for name, _ in self._room()]
+        return [*given, n["steps"], *data, *self.frames.rates.values(), *room, *crew]
+
+    def _room(self) -> Iterator[tuple[str, str]]:
+        """Yield the arrays that a thread works in, each with the text that makes it.
+
+        Python makes them: to compile NumPy's functions for it takes longer than the mathematics.
+        """
+        frames, n = self.frames, self.frames.named
+        if self._stretch:
+            return
+        yield from Batches(frames).room(frames.data, "rows")
+        yield n["part"], frames.memory(frames.size)
+        if not frames.lanes:
+            yield n["gradient"], frames.memory(frames.size)
+        if frames.program.gradient.size:
+            yield n["workspace"], frames.memory(frames.program.gradient.size)
 
     def _advance(self) -> Iterator[str]:
         n = self.frames.named
@@ -147,24 +170,16 @@ class Loop:
         yield from self._checked()
 
     def _by_steps(self) -> Iterator[str]:
-        """Yield the arrays of a step and the loop over the steps."""
+        """Yield the views of the parameters and the loop over the steps."""
         n, kernel = self.frames.named, self.frames.program.gradient
         for parameter in self.frames.parameters(kernel):
             if parameter.shape:
                 yield f"    {parameter.name} = {self.frames.view('theta', parameter)}"
-        if not self.frames.lanes:
-            yield f"    {n['rows']} = min(batch_size, _BLOCK)"
-        yield from Batches(self.frames).arrays(self.frames.data, n["rows"])
-        yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
-        if kernel.size:
-            yield f"    {n['workspace']} = {self.frames.memory(kernel.size)}"
         if self.frames.lanes:
             own = f"{n['crew']}.gradients[{n['thread']}, :{self.frames.size}]"  # rows are padded
             yield f"    {n['gradient']} = {own}"
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
-        else:
-            yield f"    {n['gradient']} = {self.frames.memory(self.frames.size)}"
         yield f"    for _ in range({n['steps']}):"
         yield from self._step()
         if self.frames.lanes:
@@ -198,15 +213,11 @@ class Loop:
 
     def _begun(self, depth: int) -> Iterator[str]:
         """Yield what an epoch begins with: the state is kept, the samples are put in order."""
-        n, margin = self.frames.named, "    " * depth
-        yield f"{margin}_copy({n['good']}.theta, {n['theta']})"
-        for slot in range(len(self._slots)):
-            yield f"{margin}_copy({n['good']}.moments[{slot}], {n['moments']}[{slot}])"
-        yield f"{margin}_copy({n['good']}.permutation, {n['permutation']})"
-        yield f"{margin}{n['good']}.random[0] = {n['random']}[0]"
-        yield f"{margin}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
-        some = f"shuffle and batch_size < {n['n']}"
-        yield f"{margin}_arrange({n['permutation']}, {n['random']}, {some})"
+        n = self.frames.named
+        names = (n[name] for name in ("good", "theta", "moments", "permutation", "random"))
+        shuffled = f"shuffle and batch_size < {n['n']}"
+        yield f"{'    ' * depth}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
+        yield from self._called("", "_begin", [*names, shuffled], depth)
 
     def _met(self, depth: int) -> Iterator[str]:
         """Yield the lines in which the threads wait for each other."""
@@ -229,7 +240,7 @@ class Loop:
         yield f"            if {n['other']} > 0:"
         part = f"{n['low']}:{n['high']}"
         parts = [f"{crew}.gradients[{place}][{part}]" for place in ("0", n["other"])]
-        yield from call("_add(", parts, depth=4)
+        yield from self._called("", "_add", parts, 4)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
         frames, n = self.frames, self.frames.named
@@ -246,9 +257,9 @@ class Loop:
         workspace = [n["workspace"]] if kernel.size else []
         yield f"            {n['into']} = {n['gradient']} if {n['first']} == {low} else {n['part']}"
         arguments = [*weights, *batches, n["into"], *workspace]
-        yield from call(f"{n['total']} += _gradient_block(", arguments, depth=3)
+        yield from self._called(f"{n['total']} += ", "_gradient_block", arguments, 3)
         yield f"            if {n['first']} > {low}:"
-        yield f"                _add({n['gradient']}, {n['part']})"
+        yield from self._called("", "_add", [n["gradient"], n["part"]], 4)
 
     def _finish(self) -> Iterator[str]:
         n, lanes = self.frames.named, self.frames.lanes
