@@ -212,9 +212,9 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     max_z = _view(workspace, 0, (32,))
     sum_z = _view(workspace, 32, (32,))
     net_h = _view(workspace, 64, (32, 32))
-    h = _view(workspace, 1088, (32, 32))
-    z = _view(workspace, 2112, (10, 32))
-    exp_z = _view(workspace, 2432, (10, 32))
+    h = _view(workspace, 64, (32, 32))
+    z = _view(workspace, 1088, (10, 32))
+    exp_z = _view(workspace, 1088, (10, 32))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -253,9 +253,9 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     sum_z = _view(workspace, 32, (32,))
     total_L = _view(workspace, 64, (32,))
     net_h = _view(workspace, 96, (32, 32))
-    h = _view(workspace, 1120, (32, 32))
-    z = _view(workspace, 2144, (10, 32))
-    L = _view(workspace, 2464, (32,))
+    h = _view(workspace, 96, (32, 32))
+    z = _view(workspace, 1120, (10, 32))
+    L = _view(workspace, 0, (32,))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -300,15 +300,15 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     sum_z = _view(workspace, 40, (32,))
     total_L = _view(workspace, 72, (32,))
     net_h = _view(workspace, 104, (32, 32))
-    h = _view(workspace, 1128, (32, 32))
-    z = _view(workspace, 2152, (10, 32))
-    exp_z = _view(workspace, 2472, (10, 32))
-    d_z = _view(workspace, 2792, (10, 32))
-    L = _view(workspace, 3112, (32,))
-    d_h = _view(workspace, 3144, (32, 32))
-    d_net_h = _view(workspace, 4168, (32, 32))
-    dL_dnet_h_T = _view(workspace, 5192, (32, 32))
-    dL_dz_T = _view(workspace, 6216, (32, 10))
+    h = _view(workspace, 104, (32, 32))
+    z = _view(workspace, 1128, (10, 32))
+    exp_z = _view(workspace, 1128, (10, 32))
+    d_z = _view(workspace, 1128, (10, 32))
+    L = _view(workspace, 8, (32,))
+    d_h = _view(workspace, 1448, (32, 32))
+    d_net_h = _view(workspace, 1448, (32, 32))
+    dL_dnet_h_T = _view(workspace, 2472, (32, 32))
+    dL_dz_T = _view(workspace, 1448, (32, 10))
     g_W1 = _view(gradient, 0, (64, 32))
     g_b1 = _view(gradient, 2048, (32,))
     g_W2 = _view(gradient, 2080, (32, 10))
@@ -608,20 +608,38 @@ class _Writer:
 
     def load(self, pointer: Any, start: Any, width: int) -> Any:
         """Return `width` elements as a vector; nothing behind them is read."""
-        place = self.place(pointer, start, width)
-        if width < self.lanes:
+        if width & (width - 1):
+            place = self.place(pointer, start, width)
             return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
-        loaded = self.builder.load(place[0])
+        kind = ir.VectorType(self.vector.element, width)
+        address = self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
+        loaded = self.builder.load(address)
         loaded.align = self.bytes
-        return loaded
+        if width == self.lanes:
+            return loaded
+        zero = ir.Constant(kind, [0.0] * width)
+        order = [*range(width), *[width] * (self.lanes - width)]
+        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), order)
+        return self.builder.shuffle_vector(loaded, zero, chosen)
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
-        """Store the first `width` elements of a vector."""
-        place = self.place(pointer, start, width)
-        if width < self.lanes:
+        """Store the first `width` elements of a vector.
+
+        Below 512 bits in parts of 2^n elements: a masked store takes tens of cycles on some processors.
+        """
+        if width < self.lanes and self.lanes * self.bytes == 64:
+            place = self.place(pointer, start, width)
             self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
-        else:
-            self.builder.store(value, place[0]).align = self.bytes
+            return
+        done = 0
+        while done < width:
+            size = 1 << (width - done).bit_length() - 1
+            order = ir.Constant(ir.VectorType(_WORD, size), list(range(done, done + size)))
+            part = self.builder.shuffle_vector(value, value, order) if size < self.lanes else value
+            address = self.builder.gep(pointer, [self.at(start, (done, 1))])
+            address = self.builder.bitcast(address, part.type.as_pointer())
+            self.builder.store(part, address).align = self.bytes
+            done += size
 
     def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
         """Return lanes of two vectors, those of the second counted on."""
@@ -1128,7 +1146,7 @@ def _forward(parameters, x):
     order = np.arange(n)
     x_batch = np.zeros((64, _BLOCK), real)
     p_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(2752)
+    workspace = _aligned(1408)
     p = np.empty((n, 10), real)
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
@@ -1158,7 +1176,7 @@ def _loss(parameters, x, t):
     order = np.arange(n)
     x_batch = np.zeros((64, _BLOCK), real)
     t_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(2496)
+    workspace = _aligned(1440)
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
@@ -1186,7 +1204,7 @@ def _backward(parameters, x, t):
     order = np.arange(n)
     x_batch = np.zeros((64, _BLOCK), real)
     t_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(6536)
+    workspace = _aligned(3496)
     gradient = np.zeros(2410, real)
     part = np.empty(2410, real)
     total = 0.0
@@ -1545,7 +1563,7 @@ def _room():
         np.zeros((64, _BLOCK), real),
         np.zeros((10, _BLOCK), real),
         _aligned(2410),
-        _aligned(6536),
+        _aligned(3496),
     )
 
 

@@ -155,8 +155,8 @@ def softplus(z: float) -> float:
 def _forward_block(W1, b1, W2, b2, W3, b3, x, a3, workspace):
     """Compute the outputs of a block of samples."""
     samples = x.shape[0]
-    a1 = workspace[0:2]
-    a2 = workspace[2:5]
+    a1 = workspace[3:5]
+    a2 = workspace[0:3]
     for s in range(samples):
         for j in range(2):
             # z1[j] = Sum(W1[i,j]*x[i], i) + b1[j]
@@ -187,8 +187,8 @@ def _forward_block(W1, b1, W2, b2, W3, b3, x, a3, workspace):
 def _loss_block(W1, b1, W2, b2, W3, b3, x, y, workspace):
     """Return the sum of the losses of a block of samples."""
     samples = x.shape[0]
-    a1 = workspace[0:2]
-    a2 = workspace[2:5]
+    a1 = workspace[3:5]
+    a2 = workspace[0:3]
     loss_sum = 0.0
     for s in range(samples):
         for j in range(2):
@@ -222,9 +222,9 @@ def _loss_block(W1, b1, W2, b2, W3, b3, x, y, workspace):
 def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
     """Return the sum of the losses of a block of samples; fill the sum of their gradients."""
     samples = x.shape[0]
-    a1 = workspace[0:2]
-    a2 = workspace[2:5]
-    d_z2 = workspace[5:8]
+    a1 = workspace[6:8]
+    a2 = workspace[0:3]
+    d_z2 = workspace[3:6]
     d_z1 = workspace[8:10]
     g_W1 = gradient[0:8].reshape((4, 2))
     g_b1 = gradient[8:10]

@@ -248,20 +248,38 @@ class _Writer:
 
     def load(self, pointer: Any, start: Any, width: int) -> Any:
         """Return `width` elements as a vector; nothing behind them is read."""
-        place = self.place(pointer, start, width)
-        if width < self.lanes:
+        if width & (width - 1):
+            place = self.place(pointer, start, width)
             return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
-        loaded = self.builder.load(place[0])
+        kind = ir.VectorType(self.vector.element, width)
+        address = self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
+        loaded = self.builder.load(address)
         loaded.align = self.bytes
-        return loaded
+        if width == self.lanes:
+            return loaded
+        zero = ir.Constant(kind, [0.0] * width)
+        order = [*range(width), *[width] * (self.lanes - width)]
+        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), order)
+        return self.builder.shuffle_vector(loaded, zero, chosen)
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
-        """Store the first `width` elements of a vector."""
-        place = self.place(pointer, start, width)
-        if width < self.lanes:
+        """Store the first `width` elements of a vector.
+
+        Below 512 bits in parts of 2^n elements: a masked store takes tens of cycles on some processors.
+        """
+        if width < self.lanes and self.lanes * self.bytes == 64:
+            place = self.place(pointer, start, width)
             self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
-        else:
-            self.builder.store(value, place[0]).align = self.bytes
+            return
+        done = 0
+        while done < width:
+            size = 1 << (width - done).bit_length() - 1
+            order = ir.Constant(ir.VectorType(_WORD, size), list(range(done, done + size)))
+            part = self.builder.shuffle_vector(value, value, order) if size < self.lanes else value
+            address = self.builder.gep(pointer, [self.at(start, (done, 1))])
+            address = self.builder.bitcast(address, part.type.as_pointer())
+            self.builder.store(part, address).align = self.bytes
+            done += size
 
     def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
         """Return lanes of two vectors, those of the second counted on."""

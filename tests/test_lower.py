@@ -34,7 +34,8 @@ from symprop.lower.program import (
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.storage import localise, place
+from symprop.lower.memory import place
+from symprop.lower.storage import localise
 from symprop.lower.values import Values
 from symprop.network import Equation
 
@@ -286,9 +287,9 @@ def test_values_of_one_sample_need_no_sample_axis() -> None:
     nests = schedule([fresh_step(y[s, k], x[s, k], s, k), total])
     _, kept = localise(nests, {"y": (10,), "z": ()}, {"z"})
     assert kept == {"y": (10,)}
-    placed, size = place({**kept, "h": (None, 3), "a": (4,)}, 100)
-    assert [(p.name, p.offset) for p in placed] == [("y", 0), ("h", 10), ("a", 310)]
-    assert size == 314
+    placed, size = place(kept, nests, 100)
+    assert [(p.name, p.shape, p.offset) for p in placed] == [("y", (10,), 0)]
+    assert size == 10
 
 
 # --------------------------------------------------------------------------------------- statements

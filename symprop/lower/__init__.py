@@ -10,6 +10,7 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --accumulate-->   reductions as steps (in lanes only)
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
+               --place-->        one workspace for the others
                --statements-->   assignments, loops and branches
                --unroll-->       assignments alone (training steps of tiny networks)
 
@@ -31,11 +32,12 @@ from symprop.lower.batch import batch
 from symprop.lower.contraction import contract
 from symprop.lower.expand import expand
 from symprop.lower.initial import initial_value
+from symprop.lower.memory import place
 from symprop.lower.program import Compute, Kernel, Lane, Program, Step
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.storage import localise, place
+from symprop.lower.storage import localise
 from symprop.lower.strategy import Layout, Products, Strategy, choose
 from symprop.lower.unroll import unroll
 from symprop.lower.values import Values
@@ -136,7 +138,7 @@ def _written(
     strategy: Strategy,
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
-    workspace, total = place(kept, strategy.block, strategy.lanes or 1)
+    workspace, total = place(kept, nests, strategy.block, strategy.lanes or 1)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     body = statements(nests, taken, words.sample)

@@ -1,16 +1,14 @@
-"""Pass 6: where values live.
+"""Pass 6: which values need memory.
 
 An axis that every access to a tensor subscripts by the index of one loop, which runs
 around all of them, needs no memory: each iteration reads only what it wrote
-itself. A value without axes left is a local variable. The others lie in one flat
-workspace, those with a value for each sample with a row for each sample of a block.
+itself. A value without axes left is a local variable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
 from sympy import Basic, Expr, Idx, Indexed, Symbol
 
@@ -20,7 +18,6 @@ from symprop.lower.program import (
     Matrix,
     Multiply,
     Step,
-    Storage,
     Transpose,
     element,
     name_of,
@@ -28,7 +25,7 @@ from symprop.lower.program import (
 from symprop.lower.schedule import Nest
 from symprop.lower.values import scopes
 
-__all__ = ["localise", "place"]
+__all__ = ["localise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +113,3 @@ def _reads(node: Basic, axes: Mapping[str, tuple[int, ...]]) -> Expr:
         body, *outside = (_reads(part, axes) for part in scopes(node))
         return rebind(node, body, bound, outside)
     return rebuild(node, (_reads(part, axes) for part in node.args))
-
-
-def place(
-    kept: Mapping[str, tuple[int | None, ...]], block: int, line: int = 1
-) -> tuple[tuple[Storage, ...], int]:
-    """Return the place of every tensor in the workspace, and the size of the workspace.
-
-    `kept` gives the length of each axis, None for the samples; `block` is how many
-    samples there are at most. Each tensor begins at a multiple of `line`.
-    """
-    placed: list[Storage] = []
-    offset = 0
-    for name, lengths in kept.items():
-        if lengths:
-            shape = tuple(length for length in lengths if length is not None)
-            placed.append(Storage(name, shape, None in lengths, offset))
-            offset += -(-prod(shape) * (block if None in lengths else 1) // line) * line
-    return tuple(placed), offset
