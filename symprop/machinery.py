@@ -265,7 +265,7 @@ class _Writer:
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
         """Store the first `width` elements of a vector.
 
-        Below 512 bits in parts of 2^n elements: a masked store takes tens of cycles on some processors.
+        Below 512 bits in parts of 2^n elements: masked stores take some processors tens of cycles.
         """
         if width < self.lanes and self.lanes * self.bytes == 64:
             place = self.place(pointer, start, width)

@@ -18,6 +18,7 @@ from symprop.lower import lower
 from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, matched
 from symprop.lower.expand import expand
 from symprop.lower.initial import fans
+from symprop.lower.memory import place
 from symprop.lower.program import (
     SAMPLES,
     Assign,
@@ -34,7 +35,6 @@ from symprop.lower.program import (
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.memory import place
 from symprop.lower.storage import localise
 from symprop.lower.values import Values
 from symprop.network import Equation
