@@ -12,6 +12,7 @@ import faulthandler
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -168,6 +169,30 @@ def forked_in_callback(module: ModuleType) -> None:
         os._exit(0)
     os.waitpid(children[0], 0)
     print(found)
+
+
+@scene
+def interrupted(module: ModuleType) -> None:
+    """Ctrl-C in the middle of compiled code, whatever it is about to return."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    given, long = module.initialize(0), [np.repeat(array, 1000, 0) for array in data(module)]
+    works: dict[str, Callable[..., Any]] = {
+        "one thread": lambda epochs=10**6: trained(module, 1, epochs=epochs),
+        "two threads": lambda epochs=10**6: trained(module, 2, epochs=epochs),
+        "backward": lambda epochs=0: module.backward(given, *long),
+    }
+    for name, work in works.items():
+        work(epochs=1)  # compiled
+        pressed = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        pressed.start()
+        try:
+            while True:
+                work()
+        except KeyboardInterrupt:
+            print(name)
+    pressed.join()
+    print("threads left:", left())
+    print(trained(module))
 
 
 @scene

@@ -212,6 +212,12 @@ def test_a_fork_in_a_callback(path: Path, alone: str) -> None:
     assert lines("forked_in_callback", path) == [alone, alone]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can send itself Ctrl-C")
+def test_an_interrupt(path: Path, alone: str) -> None:
+    names = ["one thread", "two threads", "backward"]
+    assert lines("interrupted", path) == [*names, "threads left: 0", alone]
+
+
 def test_a_training_outlives_the_main_thread(path: Path, alone: str) -> None:
     assert lines("outlives_main", path) == [alone]
 

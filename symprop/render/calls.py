@@ -34,6 +34,7 @@ class Calls:
             "forward_call": joined(self._forward()),
             "loss_call": joined(self._loss()),
             "backward_call": joined(self._backward()),
+            **self._made(),
             "named_values": joined(self._values("theta")),
             "data_keywords": ", ".join(f"{v.name}={v.name}" for v in self.frames.data),
         }
@@ -138,18 +139,47 @@ class Calls:
             yield f"        {n['rows']} = min(_BLOCK, {n['n']} - {n['first']})"
             yield from self.batches.collected(kernel, n["order"], n["first"], 2, n["rows"])
 
-    def _forward(self) -> Iterator[str]:
-        kernel, n = self.frames.program.forward, self.frames.named
-        yield from self._start(kernel)
+    def _made(self) -> dict[str, object]:
+        """Return what makes the arrays that the loops over the blocks fill, and their heads."""
+        outputs = [output.name for output in self.frames.program.forward.outputs]
+        inputs = [variable.name for variable in self.frames.network.inputs]
+        data, gradient = [v.name for v in self.frames.data], self.frames.named["gradient"]
+        forward = ["parameters", *inputs, *outputs]
+        backward = ["parameters", *data, gradient]
+        return {
+            "forward_blocks": joined(call("def _forward_blocks(", forward, "):")),
+            "forward_made": joined(self._outputs(forward)),
+            "backward_blocks": joined(call("def _gradient_blocks(", backward, "):")),
+            "backward_made": joined(self._gradients(backward)),
+        }
+
+    def _outputs(self, arguments: list[str]) -> Iterator[str]:
+        kernel, first = self.frames.program.forward, self.frames.data[0].name
         for output in kernel.outputs:
-            shape = ", ".join([n["n"], *map(str, output.shape)])
+            shape = ", ".join([f"{first}.shape[0]", *map(str, output.shape)])
             yield f"    {output.name} = np.empty({f'({shape})' if output.shape else shape}, real)"
+        yield from call("_forward_blocks(", arguments, depth=1)
+        names = ", ".join(output.name for output in kernel.outputs)
+        yield f"    return {names if len(kernel.outputs) == 1 else f'Outputs({names})'}"
+
+    def _gradients(self, arguments: list[str]) -> Iterator[str]:
+        n = self.frames.named
+        yield f"    {n['gradient']} = np.zeros({self.frames.size}, real)"
+        yield from call(f"{n['total']} = _gradient_blocks(", arguments, depth=1)
+        yield f"    return {n['total']}, Parameters("
+        for line in self._values("gradient"):
+            yield line.replace("=gradient[", f"={n['gradient']}[").replace(
+                "(gradient[", f"({n['gradient']}["
+            )
+        yield "    )"
+
+    def _forward(self) -> Iterator[str]:
+        kernel = self.frames.program.forward
+        yield from self._start(kernel)
         yield from self._loop(kernel)
         yield from call("_forward_block(", self._block_arguments(kernel), depth=2)
         if self.frames.lanes:
             yield from self.batches.returned(kernel, depth=2)
-        names = ", ".join(output.name for output in kernel.outputs)
-        yield f"    return {names if len(kernel.outputs) == 1 else f'Outputs({names})'}"
 
     def _loss(self) -> Iterator[str]:
         kernel, total = self.frames.program.loss, self.frames.named["total"]
@@ -162,7 +192,6 @@ class Calls:
     def _backward(self) -> Iterator[str]:
         kernel, n = self.frames.program.gradient, self.frames.named
         yield from self._start(kernel)
-        yield f"    {n['gradient']} = np.zeros({self.frames.size}, real)"
         yield f"    {n['part']} = np.empty({self.frames.size}, real)"
         yield f"    {n['total']} = 0.0"
         yield from self._loop(kernel)
@@ -170,12 +199,7 @@ class Calls:
         yield from call(f"{n['total']} += _gradient_block(", arguments, depth=2)
         yield f"        _add({n['gradient']}, {n['part']})"
         yield f"    _scale({n['gradient']}, real(1.0 / {n['n']}))"
-        yield f"    return {n['total']} / {n['n']}, Parameters("
-        for line in self._values("gradient"):
-            yield line.replace("=gradient[", f"={n['gradient']}[").replace(
-                "(gradient[", f"({n['gradient']}["
-            )
-        yield "    )"
+        yield f"    return {n['total']} / {n['n']}"
 
 
 def _refusal(kind: str, name: str, reason: str) -> str:

@@ -154,9 +154,8 @@ class Loop:
             yield f"    {n[name]} = state.{name}"
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
         yield from self._by_stretches() if self._stretch else self._by_steps()
-        fields = ("theta", "moments", "iteration", "epoch", "position", "permutation", "random")
-        values = [*(n[name] for name in fields), n["partial"]]
-        yield from call("return State(", values, depth=1)
+        reached = ("iteration", "epoch", "position", "partial")
+        yield f"    return {', '.join(n[name] for name in reached)}"
 
     def _by_stretches(self) -> Iterator[str]:
         """Yield the loop over stretches of steps, each inside one epoch."""
