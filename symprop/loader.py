@@ -8,6 +8,7 @@ import importlib.util
 import linecache
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, ModuleType
@@ -54,10 +55,19 @@ def _execute(source: str, title: str, jit: bool) -> ModuleType:
         del sys.modules[title], linecache.cache[path]
         raise
     if jit:
-        from symprop.machine_code import keep
-
-        keep(module, source)
+        _keep(module, source)
     return module
+
+
+def _keep(module: ModuleType, source: str) -> None:
+    """Let the module take its machine code from the cache, where Numba has what that needs."""
+    try:
+        from symprop.machine_code import keep
+    except ImportError as error:
+        message = f"{error}: kernels are compiled anew in every process"
+        warnings.warn(message, stacklevel=4)
+    else:
+        keep(module, source)
 
 
 class _TextLoader(importlib.abc.InspectLoader):

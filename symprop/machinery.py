@@ -686,9 +686,12 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
 
     @njit
     def transpose(source: Any, target: Any, used: int = columns) -> None:
-        source = source.reshape((count, rows, columns))
-        result = target.reshape((count, columns, rows))
-        result[:, :used] = source.transpose((0, 2, 1))[:, :used]
+        source, target = source.reshape(-1), target.reshape(-1)
+        for n in range(count):
+            for row in range(rows):
+                for column in range(used):
+                    place = n * rows * columns + row * columns + column
+                    target[(n * columns + column) * rows + row] = source[place]
 
     return transpose
 
@@ -725,8 +728,9 @@ def _gather(width: int, block: int) -> Any:
 
     @njit
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
-        data, batch = data.reshape((-1, width)), batch.reshape((width, block))
-        for s in range(count):
-            batch[:, s] = data[order[first + s]]
+        data, batch = data.reshape(-1), batch.reshape(-1)
+        for i in range(width):
+            for s in range(count):
+                batch[i * block + s] = data[order[first + s] * width + i]
 
     return gather
