@@ -720,6 +720,13 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
+def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Split into whole vectors and a rest: (start, stop, size)."""
+    whole = total // lanes * lanes
+    strips = [(0, whole, lanes), (whole, total, total - whole)]
+    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
+
+
 def _grouped(w: _Writer, array: Any, starts: list[Any], width: int) -> Any:
     """Return a vector of groups of 16 bytes, one from each start, zeros behind its `width`."""
     group = 16 // w.bytes
@@ -755,13 +762,6 @@ def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]
             rows = [w.shuffle(a, b, order) for a, b in pairs for order in (low, high)]
         columns += rows
     return columns[:width]
-
-
-def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
-    """Split into whole vectors and a rest: (start, stop, size)."""
-    whole = total // lanes * lanes
-    strips = [(0, whole, lanes), (whole, total, total - whole)]
-    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
 
 
 _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
@@ -814,25 +814,37 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
 
 
 class _Panel(NamedTuple):
-    """Some columns of right: their first element, the stride of a term, and vectors' widths."""
+    """Some vectors of right: the first element, the strides of a term and of a vector, widths."""
 
     array: Any
     start: Any
     stride: int
+    step: int
     widths: list[int]
 
 
 class _Product:
-    """Writes one contraction; the dimensions are those of `_contraction`."""
+    """Writes one contraction; the dimensions are those of `_contraction`.
+
+    The vectors of a tile are neighbours along the columns, each times one number of left. Where
+    left moves along the columns too, they lie along a loop in which it stands still (`across`): so
+    a vector of left as well as one of right is loaded once for several products.
+    """
 
     def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.add = offsets, add
+        self.offsets, self.add, self.across = offsets, add, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
+        if columns[1]:
+            still = [loop for loop in loops if not loop[1]]
+            self.across = max(still, default=(1, 0, 0, 0))
+            self.loops = [loop for loop in loops if loop is not self.across]
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
+        # from one vector of a tile to the next: in left, right and out
+        self.steps: tuple[int, ...] = (self.across or (0, 0, w.lanes, w.lanes))[1:]
         panels, wide = self.panels(count)
         most = max(tall * len(widths) for *_, widths, tall in panels)
         self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
@@ -842,9 +854,25 @@ class _Product:
             self.copy = w.builder.bitcast(copy, right.type)
         with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
-                with w.loop(start, stop, len(widths) * w.lanes) as column:
-                    starts = w.along(outer, column, (self.columns[1], 1, 1))
-                    self.panel(starts, widths, tall, block)
+                turn = len(widths) * (1 if self.across else w.lanes)
+                moves = self.steps if self.across else (0, 1, 1)
+                with w.loop(start, stop, turn) as place:
+                    starts = w.along(outer, place, moves)
+                    for inner, width in self.lines(starts, count):
+                        own = [width] * len(widths) if self.across else widths
+                        self.panel(inner, own, tall, block)
+
+    def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
+        """Write the loops along columns that are not those of a panel; gives starts and widths."""
+        w, total = self.w, self.columns[0]
+        if not self.across:
+            yield starts, w.lanes
+            return
+        for first, end, width in (
+            [(0, count, w.lanes)] if total is None else _strips(total, w.lanes)
+        ):
+            with w.loop(first, end, width) as column:
+                yield w.along(starts, column, (1, 1, 1)), width
 
     def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
         """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
@@ -852,6 +880,10 @@ class _Product:
         Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
         """
         w, rows = self.w, self.rows[0]
+        if self.across:
+            tall, wide = _tile(rows, self.across[0], w.registers)
+            parts = _parts(self.across[0], wide)
+            return [(start, stop, [w.lanes] * size, tall) for start, stop, size in parts], wide
         if self.columns[0] is not None:
             tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
             return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
@@ -881,7 +913,7 @@ class _Product:
 
     def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
         """Write the loop over the rows of tiles of one panel."""
-        panel = _Panel(self.right, starts[1], self.terms[0][2], widths)
+        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], widths)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
         for begin, end, tall in _parts(self.rows[0], most):
@@ -902,13 +934,13 @@ class _Product:
                 self.vectors(panel, w.at(panel.start, (term, panel.stride)))
             ):
                 w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
-        return _Panel(self.copy, start, size, [w.lanes] * len(panel.widths))
+        return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
 
     def tile(self, left: Any, out: Any, panel: _Panel, widths: list[list[int]], block: Any) -> None:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
         cells = [
-            (w.at(out, (r, self.rows[3]), (c, w.lanes)), width)
+            (w.at(out, (r, self.rows[3]), (c, self.steps[2])), width)
             for r, row in enumerate(widths)
             for c, width in enumerate(row)
         ]
@@ -932,7 +964,7 @@ class _Product:
         """Return the vectors of a panel's term."""
         w = self.w
         return [
-            w.load(panel.array, w.at(start, (n, w.lanes)), m) for n, m in enumerate(panel.widths)
+            w.load(panel.array, w.at(start, (n, panel.step)), m) for n, m in enumerate(panel.widths)
         ]
 
     def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
@@ -943,9 +975,8 @@ class _Product:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
-            splat = None if self.columns[1] else w.splat(self.left, start)
-            for n, (vector, width) in enumerate(zip(vectors, row, strict=True)):
-                factor = splat or w.load(self.left, w.at(start, (n, w.lanes)), width)
+            factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
+            for vector in vectors:
                 slot = next(slots)
                 b.store(w.call("llvm.fmuladd.*", w.vector, factor, vector, b.load(slot)), slot)
 
@@ -1043,9 +1074,12 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
 
     @njit
     def transpose(source: Any, target: Any, used: int = columns) -> None:
-        source = source.reshape((count, rows, columns))
-        result = target.reshape((count, columns, rows))
-        result[:, :used] = source.transpose((0, 2, 1))[:, :used]
+        source, target = source.reshape(-1), target.reshape(-1)
+        for n in range(count):
+            for row in range(rows):
+                for column in range(used):
+                    place = n * rows * columns + row * columns + column
+                    target[(n * columns + column) * rows + row] = source[place]
 
     return transpose
 
@@ -1081,9 +1115,10 @@ def _gather(width: int, block: int) -> Any:
 
     @njit
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
-        data, batch = data.reshape((-1, width)), batch.reshape((width, block))
-        for s in range(count):
-            batch[:, s] = data[order[first + s]]
+        data, batch = data.reshape(-1), batch.reshape(-1)
+        for i in range(width):
+            for s in range(count):
+                batch[i * block + s] = data[order[first + s] * width + i]
 
     return gather
 
@@ -1138,8 +1173,12 @@ def _fit_targets(x, t):
         raise ValueError("target 't': expected shape (n, 10)")
 
 
+# Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
+# and after Ctrl-C, which comes as an exception at just that time, the process would crash.
+
+
 @_kernel
-def _forward(parameters, x):
+def _forward_blocks(parameters, x, p):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
     n = x.shape[0]
@@ -1147,7 +1186,6 @@ def _forward(parameters, x):
     x_batch = np.zeros((64, _BLOCK), real)
     p_batch = np.zeros((10, _BLOCK), real)
     workspace = _aligned(1408)
-    p = np.empty((n, 10), real)
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
         _collect_1(x, order, first, rows, x_batch)
@@ -1164,6 +1202,13 @@ def _forward(parameters, x):
         for row in range(rows):
             for axis in range(10):
                 p[first + row, axis] = p_batch[axis, row]
+
+
+@register_jitable
+def _forward(parameters, x):
+    """Return the outputs."""
+    p = np.empty((x.shape[0], 10), real)
+    _forward_blocks(parameters, x, p)
     return p
 
 
@@ -1196,8 +1241,8 @@ def _loss(parameters, x, t):
 
 
 @_kernel
-def _backward(parameters, x, t):
-    """Return the mean loss and its gradients, block by block."""
+def _gradient_blocks(parameters, x, t, gradient):
+    """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(parameters, x)
     _fit_targets(x, t)
     n = x.shape[0]
@@ -1205,7 +1250,6 @@ def _backward(parameters, x, t):
     x_batch = np.zeros((64, _BLOCK), real)
     t_batch = np.zeros((10, _BLOCK), real)
     workspace = _aligned(3496)
-    gradient = np.zeros(2410, real)
     part = np.empty(2410, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -1225,7 +1269,15 @@ def _backward(parameters, x, t):
         )
         _add(gradient, part)
     _scale(gradient, real(1.0 / n))
-    return total / n, Parameters(
+    return total / n
+
+
+@register_jitable
+def _backward(parameters, x, t):
+    """Return the mean loss and its gradients."""
+    gradient = np.zeros(2410, real)
+    total = _gradient_blocks(parameters, x, t, gradient)
+    return total, Parameters(
         W1=gradient[0:2048].reshape((64, 32)),
         b1=gradient[2048:2080],
         W2=gradient[2080:2400].reshape((32, 10)),
@@ -1251,7 +1303,7 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward.py_func
+    return _forward
 
 
 @overload(loss)
@@ -1263,7 +1315,7 @@ def _compiled_loss(parameters, x, t):
 @overload(backward)
 def _compiled_backward(parameters, x, t):
     _typed(x=x, t=t)
-    return _backward.py_func
+    return _backward
 
 
 def _typed(**data):
@@ -1471,7 +1523,10 @@ def _advance(
     crew,
     thread,
 ):
-    """Train for some steps; a partial loss of NaN says that training diverged."""
+    """Train for some steps; return the steps, epochs, samples and loss of the new state.
+
+    A loss of NaN says that training diverged.
+    """
     theta = state.theta
     moments = state.moments
     permutation = state.permutation
@@ -1554,7 +1609,7 @@ def _advance(
             if epoch - begin == losses.size:
                 break
     _restore(mode)
-    return State(theta, moments, iteration, epoch, position, permutation, random, partial)
+    return iteration, epoch, position, partial
 
 
 def _room():
@@ -1609,7 +1664,7 @@ def _share(count, threads):
 
 
 def _together(crew, rooms, *arguments):
-    """Run `_advance` in all threads of a crew, each in its room, and return the state.
+    """Run `_advance` in all threads of a crew, each in its room, and return what it returns.
 
     Where one of them fails, or Ctrl-C comes, the others must not wait for it: they run to the end,
     with numbers that nobody reads.
@@ -1630,7 +1685,7 @@ def _together(crew, rooms, *arguments):
     try:
         for other in others:
             other.start()
-        state = _advance(*arguments, *rooms[0], crew, 0)
+        reached = _advance(*arguments, *rooms[0], crew, 0)
     except BaseException:
         crew.arrived[0] = _ALL
         raise
@@ -1638,7 +1693,7 @@ def _together(crew, rooms, *arguments):
         other.join()
     if errors:
         raise errors[0]
-    return state
+    return reached
 
 
 def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
@@ -1655,10 +1710,12 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _together(crew, rooms, state, *given, steps, *data, *rates)
-        if math.isnan(state.partial):
+            reached = _together(crew, rooms, state, *given, steps, *data, *rates)
+        step, epoch, position, partial = reached
+        if math.isnan(partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))
+        state = state._replace(step=step, epoch=epoch, position=position, partial=partial)
         slices = 0.2 / max(time.perf_counter() - began, 1e-9)
         steps = max(1, min(8 * steps, int(slices * steps)))
         done = state.epoch - first

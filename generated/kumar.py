@@ -432,13 +432,15 @@ def _fit_targets(x1, t1, t2):
         raise ValueError("target 't2': expected as many samples as in 'x1'")
 
 
+# Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
+# and after Ctrl-C, which comes as an exception at just that time, the process would crash.
+
+
 @_kernel
-def _forward(parameters, x1, x2):
+def _forward_blocks(parameters, x1, x2, y1out, y2out):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x1, x2)
     n = x1.shape[0]
-    y1out = np.empty(n, real)
-    y2out = np.empty(n, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
             real(parameters.w1),
@@ -456,6 +458,14 @@ def _forward(parameters, x1, x2):
             y1out[first : first + _BLOCK],
             y2out[first : first + _BLOCK],
         )
+
+
+@register_jitable
+def _forward(parameters, x1, x2):
+    """Return the outputs."""
+    y1out = np.empty(x1.shape[0], real)
+    y2out = np.empty(x1.shape[0], real)
+    _forward_blocks(parameters, x1, x2, y1out, y2out)
     return Outputs(y1out, y2out)
 
 
@@ -487,12 +497,11 @@ def _loss(parameters, x1, x2, t1, t2):
 
 
 @_kernel
-def _backward(parameters, x1, x2, t1, t2):
-    """Return the mean loss and its gradients, block by block."""
+def _gradient_blocks(parameters, x1, x2, t1, t2, gradient):
+    """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(parameters, x1, x2)
     _fit_targets(x1, t1, t2)
     n = x1.shape[0]
-    gradient = np.zeros(10, real)
     part = np.empty(10, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -515,7 +524,15 @@ def _backward(parameters, x1, x2, t1, t2):
         )
         _add(gradient, part)
     _scale(gradient, real(1.0 / n))
-    return total / n, Parameters(
+    return total / n
+
+
+@register_jitable
+def _backward(parameters, x1, x2, t1, t2):
+    """Return the mean loss and its gradients."""
+    gradient = np.zeros(10, real)
+    total = _gradient_blocks(parameters, x1, x2, t1, t2, gradient)
+    return total, Parameters(
         w1=float(gradient[0]),
         w2=float(gradient[1]),
         w3=float(gradient[2]),
@@ -551,7 +568,7 @@ def backward(
 @overload(forward)
 def _compiled_forward(parameters, x1, x2):
     _typed(x1=x1, x2=x2)
-    return _forward.py_func
+    return _forward
 
 
 @overload(loss)
@@ -563,7 +580,7 @@ def _compiled_loss(parameters, x1, x2, t1, t2):
 @overload(backward)
 def _compiled_backward(parameters, x1, x2, t1, t2):
     _typed(x1=x1, x2=x2, t1=t1, t2=t2)
-    return _backward.py_func
+    return _backward
 
 
 def _typed(**data):
@@ -743,7 +760,10 @@ def _finite(vector):
 def _advance(
     state, good, counts, losses, begin, batch_size, shuffle, steps, x1, x2, t1, t2, learning_rate
 ):
-    """Train for some steps; a partial loss of NaN says that training diverged."""
+    """Train for some steps; return the steps, epochs, samples and loss of the new state.
+
+    A loss of NaN says that training diverged.
+    """
     theta = state.theta
     moments = state.moments
     permutation = state.permutation
@@ -790,7 +810,7 @@ def _advance(
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
                 break
-    return State(theta, moments, iteration, epoch, position, permutation, random, partial)
+    return iteration, epoch, position, partial
 
 
 def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
@@ -806,10 +826,12 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(state, *given, steps, *data, *rates)
-        if math.isnan(state.partial):
+            reached = _advance(state, *given, steps, *data, *rates)
+        step, epoch, position, partial = reached
+        if math.isnan(partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))
+        state = state._replace(step=step, epoch=epoch, position=position, partial=partial)
         slices = 0.2 / max(time.perf_counter() - began, 1e-9)
         steps = max(1, min(8 * steps, int(slices * steps)))
         done = state.epoch - first

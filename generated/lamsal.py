@@ -456,13 +456,15 @@ def _fit_targets(i1, target_1, target_2):
         raise ValueError("target 'target_2': expected as many samples as in 'i1'")
 
 
+# Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
+# and after Ctrl-C, which comes as an exception at just that time, the process would crash.
+
+
 @_kernel
-def _forward(parameters, i1, i2):
+def _forward_blocks(parameters, i1, i2, output_o1, output_o2):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, i1, i2)
     n = i1.shape[0]
-    output_o1 = np.empty(n, real)
-    output_o2 = np.empty(n, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
             real(parameters.w1),
@@ -480,6 +482,14 @@ def _forward(parameters, i1, i2):
             output_o1[first : first + _BLOCK],
             output_o2[first : first + _BLOCK],
         )
+
+
+@register_jitable
+def _forward(parameters, i1, i2):
+    """Return the outputs."""
+    output_o1 = np.empty(i1.shape[0], real)
+    output_o2 = np.empty(i1.shape[0], real)
+    _forward_blocks(parameters, i1, i2, output_o1, output_o2)
     return Outputs(output_o1, output_o2)
 
 
@@ -511,12 +521,11 @@ def _loss(parameters, i1, i2, target_1, target_2):
 
 
 @_kernel
-def _backward(parameters, i1, i2, target_1, target_2):
-    """Return the mean loss and its gradients, block by block."""
+def _gradient_blocks(parameters, i1, i2, target_1, target_2, gradient):
+    """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(parameters, i1, i2)
     _fit_targets(i1, target_1, target_2)
     n = i1.shape[0]
-    gradient = np.zeros(10, real)
     part = np.empty(10, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -539,7 +548,15 @@ def _backward(parameters, i1, i2, target_1, target_2):
         )
         _add(gradient, part)
     _scale(gradient, real(1.0 / n))
-    return total / n, Parameters(
+    return total / n
+
+
+@register_jitable
+def _backward(parameters, i1, i2, target_1, target_2):
+    """Return the mean loss and its gradients."""
+    gradient = np.zeros(10, real)
+    total = _gradient_blocks(parameters, i1, i2, target_1, target_2, gradient)
+    return total, Parameters(
         w1=float(gradient[0]),
         w2=float(gradient[1]),
         w3=float(gradient[2]),
@@ -587,7 +604,7 @@ def backward(
 @overload(forward)
 def _compiled_forward(parameters, i1, i2):
     _typed(i1=i1, i2=i2)
-    return _forward.py_func
+    return _forward
 
 
 @overload(loss)
@@ -599,7 +616,7 @@ def _compiled_loss(parameters, i1, i2, target_1, target_2):
 @overload(backward)
 def _compiled_backward(parameters, i1, i2, target_1, target_2):
     _typed(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
-    return _backward.py_func
+    return _backward
 
 
 def _typed(**data):
@@ -791,7 +808,10 @@ def _advance(
     target_2,
     learning_rate,
 ):
-    """Train for some steps; a partial loss of NaN says that training diverged."""
+    """Train for some steps; return the steps, epochs, samples and loss of the new state.
+
+    A loss of NaN says that training diverged.
+    """
     theta = state.theta
     moments = state.moments
     permutation = state.permutation
@@ -838,7 +858,7 @@ def _advance(
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
                 break
-    return State(theta, moments, iteration, epoch, position, permutation, random, partial)
+    return iteration, epoch, position, partial
 
 
 def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
@@ -854,10 +874,12 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(state, *given, steps, *data, *rates)
-        if math.isnan(state.partial):
+            reached = _advance(state, *given, steps, *data, *rates)
+        step, epoch, position, partial = reached
+        if math.isnan(partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))
+        state = state._replace(step=step, epoch=epoch, position=position, partial=partial)
         slices = 0.2 / max(time.perf_counter() - began, 1e-9)
         steps = max(1, min(8 * steps, int(slices * steps)))
         done = state.epoch - first

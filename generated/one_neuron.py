@@ -261,12 +261,15 @@ def _fit_targets(x, t):
         raise ValueError("target 't': expected as many samples as in 'x'")
 
 
+# Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
+# and after Ctrl-C, which comes as an exception at just that time, the process would crash.
+
+
 @_kernel
-def _forward(parameters, x):
+def _forward_blocks(parameters, x, y):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
     n = x.shape[0]
-    y = np.empty(n, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
             real(parameters.w1),
@@ -276,6 +279,13 @@ def _forward(parameters, x):
             x[first : first + _BLOCK],
             y[first : first + _BLOCK],
         )
+
+
+@register_jitable
+def _forward(parameters, x):
+    """Return the outputs."""
+    y = np.empty(x.shape[0], real)
+    _forward_blocks(parameters, x, y)
     return y
 
 
@@ -299,12 +309,11 @@ def _loss(parameters, x, t):
 
 
 @_kernel
-def _backward(parameters, x, t):
-    """Return the mean loss and its gradients, block by block."""
+def _gradient_blocks(parameters, x, t, gradient):
+    """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(parameters, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    gradient = np.zeros(4, real)
     part = np.empty(4, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -319,7 +328,15 @@ def _backward(parameters, x, t):
         )
         _add(gradient, part)
     _scale(gradient, real(1.0 / n))
-    return total / n, Parameters(
+    return total / n
+
+
+@register_jitable
+def _backward(parameters, x, t):
+    """Return the mean loss and its gradients."""
+    gradient = np.zeros(4, real)
+    total = _gradient_blocks(parameters, x, t, gradient)
+    return total, Parameters(
         w1=float(gradient[0]),
         b1=float(gradient[1]),
         w2=float(gradient[2]),
@@ -345,7 +362,7 @@ def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward.py_func
+    return _forward
 
 
 @overload(loss)
@@ -357,7 +374,7 @@ def _compiled_loss(parameters, x, t):
 @overload(backward)
 def _compiled_backward(parameters, x, t):
     _typed(x=x, t=t)
-    return _backward.py_func
+    return _backward
 
 
 def _typed(**data):
@@ -529,7 +546,10 @@ def _finite(vector):
 
 @_kernel
 def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, t, learning_rate):
-    """Train for some steps; a partial loss of NaN says that training diverged."""
+    """Train for some steps; return the steps, epochs, samples and loss of the new state.
+
+    A loss of NaN says that training diverged.
+    """
     theta = state.theta
     moments = state.moments
     permutation = state.permutation
@@ -574,7 +594,7 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
                 break
-    return State(theta, moments, iteration, epoch, position, permutation, random, partial)
+    return iteration, epoch, position, partial
 
 
 def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
@@ -590,10 +610,12 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(state, *given, steps, *data, *rates)
-        if math.isnan(state.partial):
+            reached = _advance(state, *given, steps, *data, *rates)
+        step, epoch, position, partial = reached
+        if math.isnan(partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))
+        state = state._replace(step=step, epoch=epoch, position=position, partial=partial)
         slices = 0.2 / max(time.perf_counter() - began, 1e-9)
         steps = max(1, min(8 * steps, int(slices * steps)))
         done = state.epoch - first

@@ -584,13 +584,16 @@ def _fit_targets(x, y):
         raise ValueError("target 'y': expected as many samples as in 'x'")
 
 
+# Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
+# and after Ctrl-C, which comes as an exception at just that time, the process would crash.
+
+
 @_kernel
-def _forward(parameters, x):
+def _forward_blocks(parameters, x, a3):
     """Compute the outputs, block by block."""
     _fit_inputs(parameters, x)
     n = x.shape[0]
     workspace = np.empty(5, real)
-    a3 = np.empty(n, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
             parameters.W1,
@@ -603,6 +606,13 @@ def _forward(parameters, x):
             a3[first : first + _BLOCK],
             workspace,
         )
+
+
+@register_jitable
+def _forward(parameters, x):
+    """Return the outputs."""
+    a3 = np.empty(x.shape[0], real)
+    _forward_blocks(parameters, x, a3)
     return a3
 
 
@@ -630,13 +640,12 @@ def _loss(parameters, x, y):
 
 
 @_kernel
-def _backward(parameters, x, y):
-    """Return the mean loss and its gradients, block by block."""
+def _gradient_blocks(parameters, x, y, gradient):
+    """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(parameters, x)
     _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(10, real)
-    gradient = np.zeros(23, real)
     part = np.empty(23, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -654,7 +663,15 @@ def _backward(parameters, x, y):
         )
         _add(gradient, part)
     _scale(gradient, real(1.0 / n))
-    return total / n, Parameters(
+    return total / n
+
+
+@register_jitable
+def _backward(parameters, x, y):
+    """Return the mean loss and its gradients."""
+    gradient = np.zeros(23, real)
+    total = _gradient_blocks(parameters, x, y, gradient)
+    return total, Parameters(
         W1=gradient[0:8].reshape((4, 2)),
         b1=gradient[8:10],
         W2=gradient[10:16].reshape((2, 3)),
@@ -682,7 +699,7 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
 @overload(forward)
 def _compiled_forward(parameters, x):
     _typed(x=x)
-    return _forward.py_func
+    return _forward
 
 
 @overload(loss)
@@ -694,7 +711,7 @@ def _compiled_loss(parameters, x, y):
 @overload(backward)
 def _compiled_backward(parameters, x, y):
     _typed(x=x, y=y)
-    return _backward.py_func
+    return _backward
 
 
 def _typed(**data):
@@ -866,7 +883,10 @@ def _finite(vector):
 
 @_kernel
 def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, y, learning_rate):
-    """Train for some steps; a partial loss of NaN says that training diverged."""
+    """Train for some steps; return the steps, epochs, samples and loss of the new state.
+
+    A loss of NaN says that training diverged.
+    """
     theta = state.theta
     moments = state.moments
     permutation = state.permutation
@@ -911,7 +931,7 @@ def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, 
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
                 break
-    return State(theta, moments, iteration, epoch, position, permutation, random, partial)
+    return iteration, epoch, position, partial
 
 
 def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
@@ -927,10 +947,12 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            state = _advance(state, *given, steps, *data, *rates)
-        if math.isnan(state.partial):
+            reached = _advance(state, *given, steps, *data, *rates)
+        step, epoch, position, partial = reached
+        if math.isnan(partial):
             step, epoch = counts.tolist()
             raise DivergenceError(epoch + 1, good._replace(step=step, epoch=epoch))
+        state = state._replace(step=step, epoch=epoch, position=position, partial=partial)
         slices = 0.2 / max(time.perf_counter() - began, 1e-9)
         steps = max(1, min(8 * steps, int(slices * steps)))
         done = state.epoch - first

@@ -360,6 +360,13 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
+def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Split into whole vectors and a rest: (start, stop, size)."""
+    whole = total // lanes * lanes
+    strips = [(0, whole, lanes), (whole, total, total - whole)]
+    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
+
+
 # ------------------------------------------------------------------------------ contraction
 _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
 _LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
@@ -411,25 +418,37 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
 
 
 class _Panel(NamedTuple):
-    """Some columns of right: their first element, the stride of a term, and vectors' widths."""
+    """Some vectors of right: the first element, the strides of a term and of a vector, widths."""
 
     array: Any
     start: Any
     stride: int
+    step: int
     widths: list[int]
 
 
 class _Product:
-    """Writes one contraction; the dimensions are those of `_contraction`."""
+    """Writes one contraction; the dimensions are those of `_contraction`.
+
+    The vectors of a tile are neighbours along the columns, each times one number of left. Where
+    left moves along the columns too, they lie along a loop in which it stands still (`across`): so
+    a vector of left as well as one of right is loaded once for several products.
+    """
 
     def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.add = offsets, add
+        self.offsets, self.add, self.across = offsets, add, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
+        if columns[1]:
+            still = [loop for loop in loops if not loop[1]]
+            self.across = max(still, default=(1, 0, 0, 0))
+            self.loops = [loop for loop in loops if loop is not self.across]
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
+        # from one vector of a tile to the next: in left, right and out
+        self.steps: tuple[int, ...] = (self.across or (0, 0, w.lanes, w.lanes))[1:]
         panels, wide = self.panels(count)
         most = max(tall * len(widths) for *_, widths, tall in panels)
         self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
@@ -439,9 +458,25 @@ class _Product:
             self.copy = w.builder.bitcast(copy, right.type)
         with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
-                with w.loop(start, stop, len(widths) * w.lanes) as column:
-                    starts = w.along(outer, column, (self.columns[1], 1, 1))
-                    self.panel(starts, widths, tall, block)
+                turn = len(widths) * (1 if self.across else w.lanes)
+                moves = self.steps if self.across else (0, 1, 1)
+                with w.loop(start, stop, turn) as place:
+                    starts = w.along(outer, place, moves)
+                    for inner, width in self.lines(starts, count):
+                        own = [width] * len(widths) if self.across else widths
+                        self.panel(inner, own, tall, block)
+
+    def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
+        """Write the loops along columns that are not those of a panel; gives starts and widths."""
+        w, total = self.w, self.columns[0]
+        if not self.across:
+            yield starts, w.lanes
+            return
+        for first, end, width in (
+            [(0, count, w.lanes)] if total is None else _strips(total, w.lanes)
+        ):
+            with w.loop(first, end, width) as column:
+                yield w.along(starts, column, (1, 1, 1)), width
 
     def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
         """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
@@ -449,6 +484,10 @@ class _Product:
         Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
         """
         w, rows = self.w, self.rows[0]
+        if self.across:
+            tall, wide = _tile(rows, self.across[0], w.registers)
+            parts = _parts(self.across[0], wide)
+            return [(start, stop, [w.lanes] * size, tall) for start, stop, size in parts], wide
         if self.columns[0] is not None:
             tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
             return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
@@ -478,7 +517,7 @@ class _Product:
 
     def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
         """Write the loop over the rows of tiles of one panel."""
-        panel = _Panel(self.right, starts[1], self.terms[0][2], widths)
+        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], widths)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
         for begin, end, tall in _parts(self.rows[0], most):
@@ -499,13 +538,13 @@ class _Product:
                 self.vectors(panel, w.at(panel.start, (term, panel.stride)))
             ):
                 w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
-        return _Panel(self.copy, start, size, [w.lanes] * len(panel.widths))
+        return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
 
     def tile(self, left: Any, out: Any, panel: _Panel, widths: list[list[int]], block: Any) -> None:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
         cells = [
-            (w.at(out, (r, self.rows[3]), (c, w.lanes)), width)
+            (w.at(out, (r, self.rows[3]), (c, self.steps[2])), width)
             for r, row in enumerate(widths)
             for c, width in enumerate(row)
         ]
@@ -529,7 +568,7 @@ class _Product:
         """Return the vectors of a panel's term."""
         w = self.w
         return [
-            w.load(panel.array, w.at(start, (n, w.lanes)), m) for n, m in enumerate(panel.widths)
+            w.load(panel.array, w.at(start, (n, panel.step)), m) for n, m in enumerate(panel.widths)
         ]
 
     def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
@@ -540,9 +579,8 @@ class _Product:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
-            splat = None if self.columns[1] else w.splat(self.left, start)
-            for n, (vector, width) in enumerate(zip(vectors, row, strict=True)):
-                factor = splat or w.load(self.left, w.at(start, (n, w.lanes)), width)
+            factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
+            for vector in vectors:
                 slot = next(slots)
                 b.store(w.call("llvm.fmuladd.*", w.vector, factor, vector, b.load(slot)), slot)
 
@@ -647,13 +685,6 @@ def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]
             rows = [w.shuffle(a, b, order) for a, b in pairs for order in (low, high)]
         columns += rows
     return columns[:width]
-
-
-def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
-    """Split into whole vectors and a rest: (start, stop, size)."""
-    whole = total // lanes * lanes
-    strips = [(0, whole, lanes), (whole, total, total - whole)]
-    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
 
 
 # ------------------------------------------------------------------------------ transpose

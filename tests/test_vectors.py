@@ -180,6 +180,27 @@ def test_convolution(add: bool) -> None:
     check(case, compiled(case))
 
 
+def of_each_sample(others: int, width: int, dtype: str, add: bool) -> Case:
+    """Return y[n, i, j, s] = sum of a[n, k, i, s] b[n, k, j, s]: a product for each column."""
+    N, R, K, J = 2, 7, 9, others
+    return Case(
+        (width, 1),
+        (R, width, 0, J * width),
+        ((K, R * width, J * width, 0),),
+        ((N, K * R * width, K * J * width, R * J * width), (J, 0, width, width)),
+        dtype=dtype,
+        add=add,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("others", "width"), [(1, 48), (5, 16), (13, 37)])
+def test_products_of_each_sample(others: int, width: int, dtype: str) -> None:
+    """Tiles go along rows of the result and a loop: fewer than a tile, several, with a rest."""
+    case = of_each_sample(others, width, dtype, add=others == 5)
+    check(case, compiled(case))
+
+
 @pytest.mark.parametrize(
     ("shape", "across", "add", "dtype"),
     [
