@@ -59,7 +59,7 @@ def in_worker(path: Path, threads: int | None = 2) -> str:
 
 def chosen(path: Path) -> int:
     """The number of threads that is chosen where a step has work for a hundred."""
-    return kernels(path)._crew(None, 10**7).threads
+    return int(kernels(path)._crew(None, 10**7).threads)
 
 
 class Endless:

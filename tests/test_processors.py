@@ -116,6 +116,8 @@ def test_any_private_name_may_be_gone(module: str, name: str) -> None:
     kernels = without(module, name)
     assert not kernels._WRITTEN
     assert kernels._crew(7, 100).threads == 1  # threads meet in machinery
+    with pytest.raises(ValueError, match="threads"):
+        kernels._crew(0, 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load(f"{line()[1]}\n# with {name}\n", "line")._WRITTEN

@@ -136,6 +136,46 @@ def test_more_threads_than_processors(kernels: ModuleType) -> None:
     assert crews.trained(kernels, threads) == crews.trained(kernels, threads)
 
 
+# ------------------------------------------------------------------------------ how many are chosen
+
+WORK = 10**7
+"""Samples of a step that have work for any number of threads."""
+
+
+@pytest.fixture
+def eight(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine have eight processors and no limit."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(kernels, "_QUOTA", "/nowhere")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize(
+    ("limit", "threads"), [("", 8), ("3", 3), ("2,1", 2), ("0", 8), ("many", 8), ("99", 8)]
+)
+def test_no_more_threads_than_openmp_may_have(
+    limit: str, threads: int, kernels: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert kernels._crew(None, WORK).threads == threads
+    assert kernels._crew(5, WORK).threads == 5  # who gives a number gets it
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize(
+    ("quota", "threads"),
+    [("300000 100000", 3), ("150000 100000", 1), ("20000 100000", 1), ("max 100000", 8), ("", 8)],
+)
+def test_no_more_threads_than_a_container_may_keep_busy(
+    quota: str, threads: int, kernels: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(f"{quota}\n")
+    monkeypatch.setattr(kernels, "_QUOTA", str(path))
+    assert kernels._crew(None, WORK).threads == threads
+
+
 # --------------------------------------------------------------------------------------- failures
 
 
