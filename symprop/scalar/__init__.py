@@ -68,7 +68,7 @@ def functions(dtype: str) -> Mapping[str, Callable[..., float]]:
 def requires(name: str, dtype: str) -> tuple[str, ...]:
     """Return the names of the functions that `name` calls, each after those it calls itself.
 
-    >>> requires("sigmoid", "float32")
+    >>> requires("exp", "float32")
     ('_exp_parts', '_scaled_exp')
     >>> requires("relu", "float64")
     ()

@@ -106,8 +106,8 @@ def _quarter_turns(a: float) -> tuple[float, float, int]:
     return r, (second - r) + rest, np.float64(shifted).view(np.int64)
 
 
-def _sin_cos(r: float, rest: float) -> tuple[float, float]:
-    """Return sine and cosine of r + rest for |r| <= pi/4 and a tiny rest."""
+def _sin_cos_parts(r: float, rest: float) -> tuple[float, float, float, float]:
+    """Return sine and cosine of r + rest for |r| <= pi/4 and a tiny rest, in two parts each."""
     square = r * r
     s = real(1.589652002940801e-10) * square + real(-2.5050753574935036e-08)
     s = s * square + real(2.75573136643977e-06)
@@ -122,8 +122,13 @@ def _sin_cos(r: float, rest: float) -> tuple[float, float]:
     half = real(0.5) * square
     near = real(1.0) - half
     lost = (real(1.0) - near) - half
-    cosine = near + (lost + (square * square * c - r * rest))
-    return r + (r * square * s + rest * (real(1.0) - half)), cosine
+    return r, r * square * s + rest * near, near, lost + (square * square * c - r * rest)
+
+
+def _sin_cos(r: float, rest: float) -> tuple[float, float]:
+    """Return sine and cosine of r + rest, see `_sin_cos_parts`."""
+    s, s_rest, c, c_rest = _sin_cos_parts(r, rest)
+    return s + s_rest, c + c_rest
 
 
 def sin(z: float) -> float:
@@ -151,11 +156,22 @@ def cos(z: float) -> float:
 
 
 def tan(z: float) -> float:
-    """Return the tangent; NaN for |z| > 4e8."""
+    """Return the tangent; NaN for |z| > 4e8.
+
+    A quotient of sine and cosine, and of what it leaves: with their roundings the first alone
+    were off by 2.3 ULP.
+    """
     a = abs(z)
     r, rest, n = _quarter_turns(a)
-    s, c = _sin_cos(r, rest)
-    value = (-c if n & np.int64(1) else s) / (s if n & np.int64(1) else c)
+    s, s_rest, c, c_rest = _sin_cos_parts(r, rest)
+    sine, cosine = s + s_rest, c + c_rest
+    s, s_rest = sine, (s - sine) + s_rest
+    c, c_rest = cosine, (c - cosine) + c_rest
+    odd = n & np.int64(1)
+    above, above_rest = (-c, -c_rest) if odd else (s, s_rest)
+    below, below_rest = (s, s_rest) if odd else (c, c_rest)
+    value = above / below
+    value = value + (above_rest - value * below_rest) / below
     sign = np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
     value = np.int64(np.float64(value).view(np.int64) ^ sign).view(np.float64)
     return value if a < real(4e8) else real(math.nan)

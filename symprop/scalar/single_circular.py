@@ -81,7 +81,7 @@ def _quarter_turns(a: float) -> tuple[float, int]:
 
 
 def _sin_cos(r: float) -> tuple[float, float]:
-    """Return sine and cosine for |r| <= pi/4, computed in float64."""
+    """Return sine and cosine for |r| <= pi/4, in float64."""
     square = r * r
     s = -0.0001951666007425131 * square + 0.00833217356602858
     s = s * square + -0.16666654872691436
@@ -89,7 +89,7 @@ def _sin_cos(r: float) -> tuple[float, float]:
     c = c * square + 0.04166664676849494
     s = r + r * square * s
     c = 1.0 - square * (0.5 - square * c)
-    return np.float32(s), np.float32(c)
+    return s, c
 
 
 def sin(z: float) -> float:
@@ -121,7 +121,7 @@ def tan(z: float) -> float:
     a = abs(z)
     r, n = _quarter_turns(a)
     s, c = _sin_cos(r)
-    value = (-c if n & np.int32(1) else s) / (s if n & np.int32(1) else c)
+    quotient = (-c if n & np.int32(1) else s) / (s if n & np.int32(1) else c)
     sign = np.float32(z).view(np.int32) & np.int32(-0x80000000)
-    value = np.int32(np.float32(value).view(np.int32) ^ np.int32(sign)).view(np.float32)
+    value = np.int32(np.float32(quotient).view(np.int32) ^ np.int32(sign)).view(np.float32)
     return value if a < real(4e8) else real(math.nan)

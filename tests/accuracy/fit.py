@@ -100,6 +100,7 @@ def scaled_erfc(shift: float, centre: float) -> Function:
 
 HALF = mp.log(2) / 2 * mp.mpf("1.001")
 EXP = away(lambda r: (mp.expm1(r) - r) / r**2)
+TANH = away(lambda r: (-mp.expm1(-2 * r) / 2 - r) / r**2)
 LOG = away(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3)
 RATIO = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 TURN = (mp.pi / 4 * mp.mpf("1.001")) ** 2
@@ -107,7 +108,7 @@ COS = away(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z / z)
 ERF = away(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1)
 CDF = away(lambda z: mp.erf(mp.sqrt(z / 2)) / mp.sqrt(z) / 2)
 ARCS = away(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z)
-NARROW, WIDE = scaled_erfc(3, 0.15625), scaled_erfc(2, 0)
+NARROW, WIDE = scaled_erfc(3, 0.125), scaled_erfc(2, 0)
 
 FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
     # name: function, weight, interval, number of coefficients
@@ -116,8 +117,8 @@ FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
     "exp double": (EXP, floor(), -HALF, HALF, 10),
     "log single": (LOG, floor(2), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8),
     "log double": (ARCS, floor(), 0, RATIO, 7),
-    "tanh single": (odd(mp.tanh), floor(), 0, mp.mpf("0.3026"), 5),
-    "tanh double": (odd(mp.tanh), floor(), 0, mp.mpf("0.3026"), 12),
+    "tanh single": (TANH, floor(), -HALF / 2, HALF / 2, 5),
+    "tanh double": (TANH, floor(), -HALF / 2, HALF / 2, 11),
     "sinh single": (odd(mp.sinh), floor(), 0, 1, 4),
     "sinh double": (odd(mp.sinh), floor(), 0, 1, 7),
     "atanh single": (odd(mp.atanh), floor(), 0, 0.25, 6),
@@ -133,13 +134,21 @@ FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
     "erf single": (ERF, one, 0, 1, 7),
     "erf beyond 1 single": (lambda a: mp.log(mp.erfc(a)), mp.erfc, 1, 4, 6),
     "erfc single": (WIDE, lambda t: 1 / WIDE(t), 1 / mp.mpf("12.4"), 0.5, 11),
-    "erf double": (ERF, one, 0, 0.25, 9),
-    "normal_cdf double": (CDF, one, 0, mp.mpf("0.4489"), 9),
+    "erf double": (ERF, one, 0, mp.mpf("0.36"), 10),
+    "normal_cdf double": (CDF, one, 0, mp.mpf("0.7225"), 10),
     "erfc double": (
-        NARROW, lambda u: 1 / NARROW(u), 1 / mp.mpf("30.5") - 0.15625,
-        1 / mp.mpf("3.45") - 0.15625, 22,
+        NARROW, lambda u: 1 / NARROW(u), 1 / mp.mpf("30.5") - 0.125,
+        1 / mp.mpf("3.58") - 0.125, 22,
     ),
 }  # fmt: skip
+
+
+def lacking() -> tuple[mp.mpf, mp.mpf]:
+    """Return what to add to the first two coefficients of "erfc double" once all are rounded."""
+    function, weight, low, high, count = FITS["erfc double"]
+    rounded = [mp.mpf(float(c)) for c in remez(function, weight, low, high, count)[0]]
+    rest = remez(lambda u: function(u) - mp.polyval(rounded[::-1], u), weight, low, high, 2)[0]
+    return rest[0], rest[1]
 
 
 def main() -> None:
@@ -148,6 +157,8 @@ def main() -> None:
         print(f"{name}: error {mp.nstr(error, 2)}")
         for coefficient in coefficients:
             print(f"    {mp.nstr(coefficient, 20)}")
+        if name == "erfc double":
+            print("rounded, lacking", *(mp.nstr(c, 20) for c in lacking()))
 
 
 if __name__ == "__main__":
