@@ -107,24 +107,21 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
 
     x = k log 2 + r; adding 1.5*2^52 rounds k to an integer, in the last bits of the sum.
-    `bits` are the bits of the power of two less those of its 1023.
+    `bits` are the bits of the power of two less those of its 1023. The polynomial is evaluated
+    in parts (Estrin), a fifth faster than by Horner's scheme, which waits for each step.
     """
     shifted = x * real(1.4426950408889634) + real(6755399441055744.0)
     k = shifted - real(6755399441055744.0)
-    high = x - k * real(0.6931471803691238)
-    r = high - k * real(1.9082149292705877e-10)
-    missing = (high - r) - k * real(1.9082149292705877e-10)
+    r = (x - k * real(0.6931471803691238)) - k * real(1.9082149292705877e-10)
+    square = r * r
     p = real(2.5114837228610875e-08) * r + real(2.7626454720852886e-07)
-    p = p * r + real(2.755722670677056e-06)
-    p = p * r + real(2.4801504140225844e-05)
-    p = p * r + real(0.00019841269904621867)
-    p = p * r + real(0.0013888888932613703)
-    p = p * r + real(0.00833333333331369)
-    p = p * r + real(0.04166666666657302)
-    p = p * r + real(0.16666666666666688)
-    p = p * r + real(0.5000000000000006)
+    p = p * square + (real(2.755722670677056e-06) * r + real(2.4801504140225844e-05))
+    q = real(0.00019841269904621867) * r + real(0.0013888888932613703)
+    q = q * square + (real(0.00833333333331369) * r + real(0.04166666666657302))
+    p = p * (square * square) + q
+    p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
     power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
-    return r + (r * r * p + missing), np.int64(power).view(np.float64)
+    return r + square * p, np.int64(power).view(np.float64)
 
 
 @_scalar
@@ -152,24 +149,36 @@ def _with_sign(a: float, z: float) -> float:
 
 @_scalar
 def tanh(z: float) -> float:
-    """Return the hyperbolic tangent, 1 - 2/(e^2|z| + 1), below 0.55 by a polynomial."""
+    """Return the hyperbolic tangent, (1 - E)/(1 + E) with E = e^-2|z| = s/2*(1 - 2g).
+
+    2|z| = k log 2 + 2r and s = 2^(1 - k), so its products are exact, and 1 - E = 1 - s/2 + s*g is
+    right to the last digits near 0 too, where k = 0. With b = (1 - s/2)/2 the quotient is
+    b + (1 - E - b*(1 + E))/(1 + E). That and what log(2)/2 lacks, added to g, take the largest
+    error from 2.2 to below 2 ULP and a sixth more time.
+    """
     a = abs(z)
     x = real(20.0) if a > real(20.0) else a
-    square = x * x
-    p = real(7.456795905794584e-06) * square + real(-3.2981015848776476e-05)
-    p = p * square + real(9.39796329885062e-05)
-    p = p * square + real(-0.0002382199265937614)
-    p = p * square + real(0.0005898347573763241)
-    p = p * square + real(-0.0014558061787909114)
-    p = p * square + real(0.003592125204947014)
-    p = p * square + real(-0.00886323533977506)
-    p = p * square + real(0.021869488528011977)
-    p = p * square + real(-0.05396825396804934)
-    p = p * square + real(0.13333333333333075)
-    p = p * square + real(-0.3333333333333333)
-    near = x + x * (square * p)
-    far = real(1.0) - real(2.0) / (_scaled_exp(real(2.0) * x, 0x3FF0000000000000) + real(1.0))
-    return _with_sign(near if a < real(0.55) else far, z)
+    shifted = x * real(2.8853900817779268) + real(6755399441055744.0)
+    k = shifted - real(6755399441055744.0)
+    r = x - k * real(0.34657359027997264)
+    square = r * r
+    fourth = square * square
+    p = real(-4.285355101909023e-06) * square + (
+        real(2.5711766753851595e-05) * r + real(-0.00014109308057973338)
+    )
+    q = real(0.0007054654441710947) * r + real(-0.0031746031822196884)
+    q = q * square + (real(0.012698412727295322) * r + real(-0.04444444444437302))
+    p = p * fourth + q
+    q = real(0.1333333333331445) * r + real(-0.3333333333333336)
+    q = q * square + (real(0.6666666666666671) * r + real(-1.0))
+    p = p * fourth + q
+    g = r + (square * p - k * real(1.1595234069231498e-17))
+    power = np.int64(0x4000000000000000) - (np.float64(shifted).view(np.int64) << np.int64(52))
+    s = np.int64(power).view(np.float64)
+    rest = real(1.0) - real(0.5) * s
+    base = real(0.5) * rest
+    above = rest * base + (real(1.0) + base) * (s * g)
+    return _with_sign(base + above / ((real(1.0) + real(0.5) * s) - s * g), z)
 
 
 @_scalar
@@ -177,12 +186,14 @@ def _log_tail(f: float) -> float:
     """Return f - log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2), from s = f/(2 + f)."""
     s = f / (real(2.0) + f)
     square = s * s
-    p = real(0.14762747810331364) * square + real(0.1531764000176727)
-    p = p * square + real(0.18183410640022854)
-    p = p * square + real(0.22222201869556624)
-    p = p * square + real(0.2857142870565349)
-    p = p * square + real(0.39999999999611363)
-    p = p * square + real(0.6666666666666696)
+    fourth = square * square
+    p = real(0.14762747810331364) * fourth + (
+        real(0.1531764000176727) * square + real(0.18183410640022854)
+    )
+    q = real(0.22222201869556624) * square + real(0.2857142870565349)
+    p = p * fourth + q
+    q = real(0.39999999999611363) * square + real(0.6666666666666696)
+    p = p * fourth + q
     half = real(0.5) * f * f
     return half - s * (half + square * p)
 
@@ -1640,21 +1651,30 @@ _ALL = 2**62  # more arrivals than are ever waited for
 def _crew(threads, batch_size):
     """Return what `threads` threads share, by default one for every 30 us or so of a step."""
     if threads is None:
-        able = os.environ.get("OMP_NUM_THREADS", "")  # joblib and Dask say 1 to their workers
-        threads = min(len(_processors()), int(able) if able.isdigit() and int(able) else 64)
+        able = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # joblib and Dask say 1
+        threads = min(_processors(), int(able) if able.isdigit() and int(able) else 64)
         threads = min(threads, -(-batch_size // 8), batch_size * _WORK // 3_000_000)
         threads = max(threads, 1)
-    threads = _whole("threads", threads, 1) if _WRITTEN else 1
+    threads = _whole("threads", threads, 1)
+    threads = threads if _WRITTEN else 1
     size = -(-2410 // _LINE) * _LINE
     gradients = _aligned(threads * size).reshape((threads, size))
     return Crew(threads, np.zeros(8, np.int64), np.zeros(threads), gradients)
 
 
+_QUOTA = "/sys/fs/cgroup/cpu.max"  # of a Linux container: microseconds of processors, and of time
+
+
 def _processors():
-    """Return the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return range(os.cpu_count() or 1)
+    """Return how many processors this process may keep busy."""
+    able = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
+    try:
+        with open(_QUOTA) as file:
+            quota, period = map(int, file.read().split())
+    except (OSError, ValueError):  # no container, or one without a limit
+        return count
+    return min(count, max(quota // period, 1))
 
 
 @_kernel

