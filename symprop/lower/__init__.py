@@ -83,10 +83,10 @@ def lower(
 
 
 def _width(derivation: Derived) -> int:
-    """Return how many values one sample has: data, values and their adjoints."""
+    """Return how many numbers one sample has at a time: adjoints take the place of values."""
     network = derivation.network
     given = sum(prod(v.shape) for v in (*network.inputs, *network.targets))
-    return given + 2 * sum(prod(map(size, e.indices)) for e in derivation.forward)
+    return given + sum(prod(map(size, e.indices)) for e in derivation.forward)
 
 
 @dataclass(frozen=True, slots=True)
