@@ -383,18 +383,20 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
 
 @_kernel
 def _update(theta, m, v, gradient, scale, iteration, learning_rate, beta1, beta2, epsilon):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number."""
+    """Apply the update rule to every trainable parameter; `iteration` is the step's number.
+
+    The gradient is a sum over the samples of a step: `scale` makes a mean of it.
+    """
     _hot()
-    factor_1 = real(1 - beta1)
-    factor_2 = real(1 - beta2)
+    factor_1 = real(scale * (1 - beta1))
+    factor_2 = real(scale * scale * (1 - beta2))
     factor_3 = real(learning_rate / (1 - beta1**iteration))
     factor_4 = real(1 / (1 - beta2**iteration))
     for element in range(theta.size):
-        slope = scale * gradient[element]
         # m = beta1*m + gradient*(1 - beta1)
-        m[element] = m[element] * beta1 + factor_1 * slope
+        m[element] = m[element] * beta1 + gradient[element] * factor_1
         # v = beta2*v + gradient**2*(1 - beta2)
-        v[element] = v[element] * beta2 + factor_2 * (slope * slope)
+        v[element] = v[element] * beta2 + factor_2 * (gradient[element] * gradient[element])
         # theta = theta - learning_rate*m/((1 - beta1**t)*(sqrt(v/(1 - beta2**t)) + epsilon))
         theta[element] -= m[element] * factor_3 / (math.sqrt(v[element] * factor_4) + epsilon)
 
@@ -1596,7 +1598,7 @@ def _advance(
             moments[0][low:high],
             moments[1][low:high],
             crew.gradients[0][low:high],
-            real(1.0 / size),
+            1.0 / size,
             iteration,
             learning_rate,
             beta1,

@@ -292,7 +292,10 @@ def _stretch(
     t2,
     learning_rate,
 ):
-    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    """Train on a stretch of the samples; all values are variables, which stay in registers.
+
+    The gradients are sums over the samples of a step: `scale` makes means of them.
+    """
     w1 = theta[0]
     w2 = theta[1]
     w3 = theta[2]
@@ -374,24 +377,17 @@ def _stretch(
             # dE/db2 = dE/dy1 + dE/dy2
             g_b2 += d_y1 + d_y2
         iteration += 1
-        scale = real(1.0 / samples)
+        scale = 1.0 / samples
+        factor_1 = real(learning_rate * scale)
         # theta = theta - gradient*learning_rate
-        slope = scale * g_w1
-        w1 -= slope * learning_rate
-        slope = scale * g_w2
-        w2 -= slope * learning_rate
-        slope = scale * g_w3
-        w3 -= slope * learning_rate
-        slope = scale * g_w4
-        w4 -= slope * learning_rate
-        slope = scale * g_w5
-        w5 -= slope * learning_rate
-        slope = scale * g_w6
-        w6 -= slope * learning_rate
-        slope = scale * g_w7
-        w7 -= slope * learning_rate
-        slope = scale * g_w8
-        w8 -= slope * learning_rate
+        w1 -= factor_1 * g_w1
+        w2 -= factor_1 * g_w2
+        w3 -= factor_1 * g_w3
+        w4 -= factor_1 * g_w4
+        w5 -= factor_1 * g_w5
+        w6 -= factor_1 * g_w6
+        w7 -= factor_1 * g_w7
+        w8 -= factor_1 * g_w8
         partial += loss_sum
         position += samples
     theta[0] = w1

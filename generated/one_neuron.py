@@ -181,7 +181,10 @@ def _gradient_block(w1, b1, w2, b2, x, t, gradient):
 def _stretch(
     theta, moments, iteration, permutation, position, last, batch_size, partial, x, t, learning_rate
 ):
-    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    """Train on a stretch of the samples; all values are variables, which stay in registers.
+
+    The gradients are sums over the samples of a step: `scale` makes means of them.
+    """
     w1 = theta[0]
     b1 = theta[1]
     w2 = theta[2]
@@ -219,16 +222,13 @@ def _stretch(
             # dL/db2 = dL/dy
             g_b2 += d_y
         iteration += 1
-        scale = real(1.0 / samples)
+        scale = 1.0 / samples
+        factor_1 = real(learning_rate * scale)
         # theta = theta - gradient*learning_rate
-        slope = scale * g_w1
-        w1 -= slope * learning_rate
-        slope = scale * g_b1
-        b1 -= slope * learning_rate
-        slope = scale * g_w2
-        w2 -= slope * learning_rate
-        slope = scale * g_b2
-        b2 -= slope * learning_rate
+        w1 -= factor_1 * g_w1
+        b1 -= factor_1 * g_b1
+        w2 -= factor_1 * g_w2
+        b2 -= factor_1 * g_b2
         partial += loss_sum
         position += samples
     theta[0] = w1

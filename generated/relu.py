@@ -201,7 +201,10 @@ def _gradient_block(Wh, Bh, Wo, Bo, x, y, gradient, workspace):
 def _stretch(
     theta, moments, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
 ):
-    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    """Train on a stretch of the samples; all values are variables, which stay in registers.
+
+    The gradients are sums over the samples of a step: `scale` makes means of them.
+    """
     Wh_0 = theta[0]
     Wh_1 = theta[1]
     Bh_0 = theta[2]
@@ -295,28 +298,19 @@ def _stretch(
             # dL/dWo[j,k] = H[j]*dL/dZo[k]
             g_Wo_1_1 += H_1 * d_Zo_1
         iteration += 1
-        scale = real(1.0 / samples)
+        scale = 1.0 / samples
+        factor_1 = real(learning_rate * scale)
         # theta = theta - gradient*learning_rate
-        slope = scale * g_Wh_0
-        Wh_0 -= slope * learning_rate
-        slope = scale * g_Wh_1
-        Wh_1 -= slope * learning_rate
-        slope = scale * g_Bh_0
-        Bh_0 -= slope * learning_rate
-        slope = scale * g_Bh_1
-        Bh_1 -= slope * learning_rate
-        slope = scale * g_Wo_0_0
-        Wo_0_0 -= slope * learning_rate
-        slope = scale * g_Wo_0_1
-        Wo_0_1 -= slope * learning_rate
-        slope = scale * g_Wo_1_0
-        Wo_1_0 -= slope * learning_rate
-        slope = scale * g_Wo_1_1
-        Wo_1_1 -= slope * learning_rate
-        slope = scale * g_Bo_0
-        Bo_0 -= slope * learning_rate
-        slope = scale * g_Bo_1
-        Bo_1 -= slope * learning_rate
+        Wh_0 -= factor_1 * g_Wh_0
+        Wh_1 -= factor_1 * g_Wh_1
+        Bh_0 -= factor_1 * g_Bh_0
+        Bh_1 -= factor_1 * g_Bh_1
+        Wo_0_0 -= factor_1 * g_Wo_0_0
+        Wo_0_1 -= factor_1 * g_Wo_0_1
+        Wo_1_0 -= factor_1 * g_Wo_1_0
+        Wo_1_1 -= factor_1 * g_Wo_1_1
+        Bo_0 -= factor_1 * g_Bo_0
+        Bo_1 -= factor_1 * g_Bo_1
         partial += loss_sum
         position += samples
     theta[0] = Wh_0

@@ -305,7 +305,10 @@ def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
 def _stretch(
     theta, moments, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
 ):
-    """Train on a stretch of the samples; all values are variables, which stay in registers."""
+    """Train on a stretch of the samples; all values are variables, which stay in registers.
+
+    The gradients are sums over the samples of a step: `scale` makes means of them.
+    """
     W1_0_0 = theta[0]
     W1_0_1 = theta[1]
     W1_1_0 = theta[2]
@@ -482,54 +485,32 @@ def _stretch(
             # dL/db3 = dL/dz3
             g_b3 += d_z3
         iteration += 1
-        scale = real(1.0 / samples)
+        scale = 1.0 / samples
+        factor_1 = real(learning_rate * scale)
         # theta = theta - gradient*learning_rate
-        slope = scale * g_W1_0_0
-        W1_0_0 -= slope * learning_rate
-        slope = scale * g_W1_0_1
-        W1_0_1 -= slope * learning_rate
-        slope = scale * g_W1_1_0
-        W1_1_0 -= slope * learning_rate
-        slope = scale * g_W1_1_1
-        W1_1_1 -= slope * learning_rate
-        slope = scale * g_W1_2_0
-        W1_2_0 -= slope * learning_rate
-        slope = scale * g_W1_2_1
-        W1_2_1 -= slope * learning_rate
-        slope = scale * g_W1_3_0
-        W1_3_0 -= slope * learning_rate
-        slope = scale * g_W1_3_1
-        W1_3_1 -= slope * learning_rate
-        slope = scale * g_b1_0
-        b1_0 -= slope * learning_rate
-        slope = scale * g_b1_1
-        b1_1 -= slope * learning_rate
-        slope = scale * g_W2_0_0
-        W2_0_0 -= slope * learning_rate
-        slope = scale * g_W2_0_1
-        W2_0_1 -= slope * learning_rate
-        slope = scale * g_W2_0_2
-        W2_0_2 -= slope * learning_rate
-        slope = scale * g_W2_1_0
-        W2_1_0 -= slope * learning_rate
-        slope = scale * g_W2_1_1
-        W2_1_1 -= slope * learning_rate
-        slope = scale * g_W2_1_2
-        W2_1_2 -= slope * learning_rate
-        slope = scale * g_b2_0
-        b2_0 -= slope * learning_rate
-        slope = scale * g_b2_1
-        b2_1 -= slope * learning_rate
-        slope = scale * g_b2_2
-        b2_2 -= slope * learning_rate
-        slope = scale * g_W3_0
-        W3_0 -= slope * learning_rate
-        slope = scale * g_W3_1
-        W3_1 -= slope * learning_rate
-        slope = scale * g_W3_2
-        W3_2 -= slope * learning_rate
-        slope = scale * g_b3
-        b3 -= slope * learning_rate
+        W1_0_0 -= factor_1 * g_W1_0_0
+        W1_0_1 -= factor_1 * g_W1_0_1
+        W1_1_0 -= factor_1 * g_W1_1_0
+        W1_1_1 -= factor_1 * g_W1_1_1
+        W1_2_0 -= factor_1 * g_W1_2_0
+        W1_2_1 -= factor_1 * g_W1_2_1
+        W1_3_0 -= factor_1 * g_W1_3_0
+        W1_3_1 -= factor_1 * g_W1_3_1
+        b1_0 -= factor_1 * g_b1_0
+        b1_1 -= factor_1 * g_b1_1
+        W2_0_0 -= factor_1 * g_W2_0_0
+        W2_0_1 -= factor_1 * g_W2_0_1
+        W2_0_2 -= factor_1 * g_W2_0_2
+        W2_1_0 -= factor_1 * g_W2_1_0
+        W2_1_1 -= factor_1 * g_W2_1_1
+        W2_1_2 -= factor_1 * g_W2_1_2
+        b2_0 -= factor_1 * g_b2_0
+        b2_1 -= factor_1 * g_b2_1
+        b2_2 -= factor_1 * g_b2_2
+        W3_0 -= factor_1 * g_W3_0
+        W3_1 -= factor_1 * g_W3_1
+        W3_2 -= factor_1 * g_W3_2
+        b3 -= factor_1 * g_b3
         partial += loss_sum
         position += samples
     theta[0] = W1_0_0

@@ -217,7 +217,7 @@ def test_a_line_of_a_kernel_is_explained(tmp_path: Path) -> None:
 def test_lines_of_the_frame_and_of_other_networks(tmp_path: Path) -> None:
     path = generated(derived(kumar).network, tmp_path)
     assert "computes no equation" in str(explain(find_line(path, 1), derived(kumar)))
-    number = line_with(path, "theta = ", after="def _update")
+    number = line_with(path, "w5 -= ", after="def _stretch")
     assert explain(find_line(path, number), derived(kumar)).role == "update"
     with pytest.raises(OptionError, match="with the fingerprint"):
         explain(find_line(path, 1), derived(dense))

@@ -9,13 +9,12 @@ from math import prod
 from sympy import Idx
 
 from symprop.errors import LoweringError
-from symprop.lower.vocabulary import new_name
 from symprop.options import hyperparameters
 from symprop.printer import Printer
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
-from symprop.render.rule import rule
+from symprop.render.rule import factored, rule
 from symprop.render.stretch import Stretch
 from symprop.render.texts import call, joined
 
@@ -36,6 +35,7 @@ class Loop:
             "update_signature": joined(call("def _update(", self._update_arguments(), "):")),
             "update_body": joined(self._update()),
             "step_name": self.frames.named["iteration"],
+            "scale_name": self.frames.named["scale"],
             **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
             "advance_signature": joined(call("def _advance(", self._advance_arguments(), "):")),
             "advance_body": joined(self._advance()),
@@ -61,21 +61,12 @@ class Loop:
     def _update(self) -> Iterator[str]:
         optimizer, n = self.frames.options.optimizer, self.frames.named
         update = rule(optimizer, Idx(n["element"], max(self.frames.size, 1)))
-        once = Printer("float64", {"t": n["iteration"], **self.frames.rates})
-        taken = {*self.frames.program.taken, *n.values(), *self.frames.rates.values()}
-        factors = {name: new_name(name, taken) for name, _ in update.factors}
+        factors, names = factored(update, self.frames)
         if self.frames.lanes:
             yield "    _hot()"
-        for name, value in update.factors:
-            yield f"    {factors[name]} = real({once.expression(value)})"
-        slope = new_name("slope", taken)
-        rates, dtype = self.frames.rates, self.frames.options.dtype
-        if dtype != "float64":
-            rates = {name: f"real({shown})" for name, shown in rates.items()}
-        names = {**n, **rates, **factors, "gradient": slope, "t": n["iteration"]}
+        yield from (f"    {line}" for line in factors)
         yield f"    for {n['element']} in range({n['theta']}.size):"
-        yield f"        {slope} = {n['scale']} * {n['gradient']}[{n['element']}]"
-        yield from Lines(Printer(dtype, names)).body(update.body, 2)
+        yield from Lines(Printer(self.frames.options.dtype, {**n, **names})).body(update.body, 2)
 
     def _updated(self) -> Iterator[str]:
         """Yield the lines of a step that apply the update rule to what is trainable."""
@@ -94,7 +85,7 @@ class Loop:
             part, depth = f"[{start} : {stop}]" if lanes else f"[{start}:{stop}]", 3
         moments = [f"{n['moments']}[{row}]" for row in range(len(self._slots))]
         parts = [f"{vector}{part}" for vector in (n["theta"], *moments, source)]
-        rest = [f"real(1.0 / {n['size']})", n["iteration"], *self.frames.rates.values()]
+        rest = [f"1.0 / {n['size']}", n["iteration"], *self.frames.rates.values()]
         if ranges:
             yield from self._called("", "_update", [*parts, *rest], depth)
 

@@ -9,14 +9,23 @@ from sympy import Add, Expr, Idx, Mul, Symbol
 
 from symprop.formulas import text
 from symprop.lower.program import Assign, Note, Statement, element
+from symprop.lower.vocabulary import new_name
 from symprop.optimizers import Optimizer
+from symprop.printer import Printer
+from symprop.render.frames import Frames
 
-__all__ = ["Rule", "rule"]
+__all__ = ["SCALE", "Rule", "factored", "rule"]
+
+SCALE = Symbol("1/samples", positive=True)
+"""The factor from a sum over samples to their mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The update of one element; `factors` are computed once a step, in float64."""
+    """The update of one element; `factors` are computed once a step, in float64.
+
+    Its gradient is the sum over the samples: what makes a mean of it is a part of the factors.
+    """
 
     factors: tuple[tuple[str, Expr], ...]
     body: tuple[Statement, ...]
@@ -24,16 +33,29 @@ class Rule:
 
 def rule(optimizer: Optimizer, index: Idx) -> Rule:
     """Return the update rule of `optimizer` for the element at `index`."""
-    elements = {
-        Symbol(name, real=True): element(name, (index,)) for name in ("theta", *optimizer.slots)
-    }
-    hoisting = _Hoisting({*elements, Symbol("gradient", real=True)})
+    gradient = Symbol("gradient", real=True)
+    names = ("theta", "gradient", *optimizer.slots)
+    elements = {Symbol(name, real=True): element(name, (index,)) for name in names}
+    hoisting = _Hoisting({*elements})
     body: list[Statement] = []
     for equation in optimizer.equations:
-        value = hoisting.visit(equation.rhs)
+        value = hoisting.visit(equation.rhs.xreplace({gradient: SCALE * gradient}))
         body.append(Note(text(equation)))
         body.append(Assign(elements[equation.lhs], value.xreplace(elements)))
     return Rule(tuple((str(name), value) for value, name in hoisting.factors.items()), tuple(body))
+
+
+def factored(update: Rule, frames: Frames) -> tuple[list[str], dict[str, str]]:
+    """Return the lines that compute the factors, and the texts of all that is no element's own."""
+    n, rates = frames.named, frames.rates
+    taken = {*frames.program.taken, *n.values(), *rates.values()}
+    factors = {name: new_name(name, taken) for name, _ in update.factors}
+    same = {**rates, SCALE.name: n["scale"], "t": n["iteration"]}
+    once = Printer("float64", same)
+    lines = [f"{factors[name]} = real({once.expression(value)})" for name, value in update.factors]
+    if frames.options.dtype != "float64":
+        same = {name: f"real({shown})" for name, shown in same.items()}
+    return lines, {**same, **factors}
 
 
 @dataclass(slots=True)

@@ -19,12 +19,11 @@ from symprop.lower.program import (
     is_sample,
     name_of,
 )
-from symprop.lower.vocabulary import new_name
 from symprop.network import Parameter
 from symprop.printer import Printer
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
-from symprop.render.rule import Rule, rule
+from symprop.render.rule import Rule, factored, rule
 from symprop.render.texts import call, joined
 
 __all__ = ["Stretch"]
@@ -76,7 +75,7 @@ class Stretch:
         yield f"        {self.frames.samples} = min(batch_size, {n['last']} - {n['position']})"
         yield from self._gradient(straight.kernel.body)
         yield f"        {n['iteration']} += 1"
-        yield f"        {n['scale']} = real(1.0 / {self.frames.samples})"
+        yield f"        {n['scale']} = 1.0 / {self.frames.samples}"
         yield from self._updated()
         yield f"        {n['partial']} += {self.frames.program.loss_sum}"
         yield f"        {n['position']} += {self.frames.samples}"
@@ -132,37 +131,20 @@ class Stretch:
 
     def _updated(self) -> Iterator[str]:
         """Yield the update of every variable; the rule's factors come first."""
-        frames, n = self.frames, self.frames.named
+        frames = self.frames
         update = rule(frames.options.optimizer, Idx("element", 1))
-        once = Printer("float64", {"t": n["iteration"], **frames.rates})
-        taken = {*frames.program.taken, *n.values(), *frames.rates.values()}
-        factors = {name: new_name(name, taken) for name, _ in update.factors}
-        for name, value in update.factors:
-            yield f"        {factors[name]} = real({once.expression(value)})"
-        slope = new_name("slope", taken)
-        names = {**self._rates(), **factors, "gradient": slope, "t": n["iteration"]}
+        factors, names = factored(update, frames)
+        yield from (f"        {line}" for line in factors)
         for equation in frames.options.optimizer.equations:
             yield f"        # {text(equation)}"
-        loss = frames.network.equations[-1].name
         body = tuple(_of_one_element(update))
+        loss = frames.network.equations[-1].name
         for parameter in (p for p in frames.network.parameters if p.trainable):
             slopes = self.straight.elements[f"d{loss}/d{parameter.name}"]
-            for (_, name, moments), gradient in zip(
-                self._variables(parameter), slopes, strict=True
-            ):
-                yield f"        {slope} = {n['scale']} * {frames.printer.name(gradient)}"
-                own = {"theta": name, **dict(zip(self._slots, moments, strict=True))}
+            for (_, name, moments), slope in zip(self._variables(parameter), slopes, strict=True):
+                own = {"theta": name, "gradient": frames.printer.name(slope)}
+                own |= dict(zip(frames.options.optimizer.slots, moments, strict=True))
                 yield from Lines(Printer(frames.options.dtype, {**names, **own})).body(body, 2)
-
-    @property
-    def _slots(self) -> tuple[str, ...]:
-        return self.frames.options.optimizer.slots
-
-    def _rates(self) -> dict[str, str]:
-        rates = self.frames.rates
-        if self.frames.options.dtype == "float64":
-            return rates
-        return {name: f"real({shown})" for name, shown in rates.items()}
 
 
 def _of_one_element(update: Rule) -> Iterator[Statement]:
