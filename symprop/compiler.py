@@ -62,6 +62,21 @@ class CompiledModule:
         """The dtype and the optimizer."""
         return self.origin()[1]
 
+    @property
+    def forward(self) -> Any:
+        """The outputs; a property like the next two, since `__getattr__` alone takes 1.3 us."""
+        return self.module.forward
+
+    @property
+    def loss(self) -> Any:
+        """The mean loss."""
+        return self.module.loss
+
+    @property
+    def backward(self) -> Any:
+        """The mean loss and its gradients."""
+        return self.module.backward
+
     def __getattr__(self, name: str) -> Any:
         """Return what the generated module calls `name`."""
         if name not in _DELEGATED:

@@ -732,14 +732,16 @@ def _gather(width: int, block: int) -> Any:
     """Return f(data, order, first, count, batch): batch[i, s] = data[order[first + s], i].
 
     Shapes: data (n, width), order (n,) of int64, batch (width, block), all C-contiguous; count is
-    1 to block, and lanes of batch from count on may repeat the last sample.
+    1 to block. Lanes of batch from count on repeat the last sample, up to a whole number of 64
+    bytes at least, so that what a kernel computes in them is harmless.
     """
 
     def write(w: _Writer, data: Any, order: Any, first: Any, count: Any, batch: Any) -> None:
         b = w.builder
-        last = b.sub(count, w.index(1))
+        last, whole = b.sub(count, w.index(1)), 64 // w.bytes
+        used = b.and_(b.add(last, w.index(whole)), w.index(-whole))
         for s0, s1, lanes in _strips(block, w.lanes):
-            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<=", s, last)):
+            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<", s, used)):
                 starts = []
                 for n in range(lanes):
                     sample = b.add(s, w.index(n))
@@ -761,7 +763,7 @@ def _gather(width: int, block: int) -> Any:
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
         data, batch = data.reshape(-1), batch.reshape(-1)
         for i in range(width):
-            for s in range(count):
-                batch[i * block + s] = data[order[first + s] * width + i]
+            for s in range(block):
+                batch[i * block + s] = data[order[first + min(s, count - 1)] * width + i]
 
     return gather

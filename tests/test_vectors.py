@@ -303,6 +303,8 @@ def test_gather(width: int, block: int, dtype: str) -> None:
         rest = batch[:, count:]
         last = batch[:, count - 1 : count]
         assert (np.isnan(rest) | (rest == last)).all()
+        whole = 64 // batch.itemsize  # lanes of a register, or of several narrower ones
+        assert (rest[:, : -count % whole] == last).all()
         assert np.isnan(guarded[:GUARD]).all()
         assert np.isnan(guarded[-GUARD:]).all()
 
@@ -345,6 +347,8 @@ def test_plain_python() -> None:
     data, batch = np.arange(12.0).reshape(4, 3), np.zeros((3, 2))
     module.gather(data, np.array([3, 1, 0, 2]), 1, 2, batch)
     np.testing.assert_array_equal(batch, data[[1, 0]].T)
+    module.gather(data, np.array([3, 1, 0, 2]), 2, 1, batch)
+    np.testing.assert_array_equal(batch, data[[0, 0]].T)
     module._hot()
     module._restore(module._flush())
 

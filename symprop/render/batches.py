@@ -40,6 +40,40 @@ class Batches:
             maker = "zeros" if self.frames.lanes else "empty"
             yield self.frames.batches[variable.name], f"np.{maker}({shape}, {kind})"
 
+    def shared(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the lines that make room for a kernel's values and one block, in lanes.
+
+        It is one piece of memory, taken anew by each call; only subscripts have their own, which
+        are 0 where there is no sample.
+        """
+        integers, frames = self.frames.network.index_inputs, self.frames
+        numbers = [v for v in (*kernel.data, *kernel.outputs) if v.name not in integers]
+        lanes, block = frames.program.strategy.lanes, frames.program.strategy.block
+        low = -(-kernel.size // lanes) * lanes
+        sizes = [prod(variable.shape) * block for variable in numbers]
+        if low + sum(sizes):
+            yield f"    {frames.named['workspace']} = {frames.memory(low + sum(sizes))}"
+        for variable, size in zip(numbers, sizes, strict=True):
+            part = f"{frames.named['workspace']}[{low}:{low + size}]"
+            shape = f".reshape({(*variable.shape, block)})" if variable.shape else ""
+            yield f"    {frames.batches[variable.name]} = {part}{shape}"
+            low += size
+        yield from self.arrays([v for v in kernel.data if v.name in integers], "")
+
+    def read(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the lines that copy a block of samples, which lie together, into lanes."""
+        frames, first = self.frames, self.frames.named["first"]
+        row, rows = self.frames.named["row"], self.frames.named["rows"]
+        for variable in kernel.data:
+            batch = frames.batches[variable.name]
+            if variable.name in frames.network.index_inputs:
+                yield f"        for {row} in range({rows}):"
+                yield from self._moved(variable, batch, variable.name, row, f"{first} + {row}", 3)
+            else:
+                collect = frames.forms.gather(prod(variable.shape), frames.program.strategy.block)
+                part = f"{variable.name}[{first} : {first} + _BLOCK]"
+                yield from call(f"{collect}(", [part, "_IN_ORDER", "0", rows, batch], depth=2)
+
     def collected(
         self, kernel: Kernel, order: str, place: str, depth: int, count: str
     ) -> Iterator[str]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from symprop.lower.program import Kernel
+from symprop.network import Variable
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
-from symprop.render.texts import call, joined
+from symprop.render.texts import WIDTH, call, joined
 
 __all__ = ["Calls"]
 
@@ -46,21 +47,26 @@ class Calls:
         return found | self._fits()
 
     def _fits(self) -> dict[str, object]:
-        """Return the functions that refuse shapes, and subscripts, outside the arrays."""
-        inputs = [variable.name for variable in self.frames.network.inputs]
-        targets = [variable.name for variable in self.frames.network.targets]
-        given = ["parameters", *inputs]
+        """Return the functions that refuse arguments before a kernel reads them."""
+        network = self.frames.network
+        inputs = [variable.name for variable in network.inputs]
+        targets = [variable.name for variable in network.targets]
         return {
-            "inputs_signature": joined(call("def _fit_inputs(", given, "):")),
+            "inputs_signature": joined(call("def _fit_inputs(", [*self._tensors, *inputs], "):")),
             "inputs_fit": joined([*self._fit_parameters(), *self._fit("input")]),
             "targets_signature": joined(call("def _fit_targets(", [inputs[0], *targets], "):")),
             "targets_fit": joined(self._fit("target")),
         }
 
+    @property
+    def _tensors(self) -> list[str]:
+        """The names of the parameters that are arrays."""
+        return [p.name for p in self.frames.network.parameters if p.shape]
+
     def _fit_parameters(self) -> Iterator[str]:
         for parameter in self.frames.network.parameters:
             if parameter.shape:
-                yield f"    if parameters.{parameter.name}.shape != {parameter.shape}:"
+                yield f"    if {parameter.name}.shape != {parameter.shape}:"
                 yield _refusal("parameter", parameter.name, f"expected shape {parameter.shape}")
 
     def _fit(self, kind: str) -> Iterator[str]:
@@ -81,20 +87,90 @@ class Calls:
             if bound:
                 yield f"    if {name}.min() < 0 or {name}.max() >= {bound}:"
                 yield _refusal(kind, name, f"got a subscript outside 0 to {bound - 1}")
+            else:
+                yield f"    if not _finite({name}):"
+                yield _refusal(kind, name, "got NaN or infinity; remove these samples")
 
     def _entry(self, name: str, result: str, data: list[str]) -> dict[str, object]:
         """Return the signatures of what a kernel is called through, from Python and compiled."""
         plain = ["parameters", *data]
         typed = ["parameters: Parameters", *(f"{each}: np.ndarray" for each in data)]
-        keywords = ", ".join(f"{each}={each}" for each in data)
-        checked = ["_weights(parameters)", f"*_checked({keywords})"]
+        given = [f"{each}={each}" for each in data]
+        called = [f'"{name}"', f"_{name}", "parameters", *given]
         return {
+            f"{name}_blocks": joined(call(f"def _{name}_blocks(", self._plain(name), "):")),
             f"{name}_runner": joined(call(f"def _{name}(", plain, "):")),
             f"{name}_public": joined(call(f"def {name}(", typed, f") -> {result}:")),
-            f"{name}_checked": joined(call(f"return _{name}(", checked, depth=1)),
+            f"{name}_known": joined(self._known(name, data)),
+            f"{name}_called": joined(call("return _called(", called, depth=1)),
             f"{name}_overload": joined(call(f"def _compiled_{name}(", plain, "):")),
-            f"{name}_typed": joined(call("_typed(", [f"{v}={v}" for v in data], depth=1)).strip(),
+            f"{name}_typed": joined(call("_typed(", ["parameters", *given], depth=1)),
         }
+
+    def _plain(self, name: str) -> list[str]:
+        """Return the arguments of a loop over the blocks: parameters, data and what is filled."""
+        network, frames = self.frames.network, self.frames
+        variables = network.inputs if name == "forward" else frames.data
+        outputs = [output.name for output in frames.program.forward.outputs]
+        filled = {"forward": outputs, "loss": [], "backward": [frames.named["gradient"]]}
+        given = (*network.parameters, *variables)
+        return [*(variable.name for variable in given), *filled[name]]
+
+    def _made(self) -> dict[str, object]:
+        """Return what makes the arrays that the loops over the blocks fill, for compiled callers.
+
+        They may pass arrays of any layout, but lanes are collected from contiguous ones.
+        """
+        parameters = [parameter.name for parameter in self.frames.network.parameters]
+        data = [variable.name for variable in self.frames.data]
+        form = "np.ascontiguousarray({})" if self.frames.lanes else "{}"
+        named = {name: f"parameters.{name}" for name in parameters}
+        named |= {name: form.format(name) for name in data}
+        found: dict[str, object] = {}
+        for name in ("forward", "loss", "backward"):
+            arguments = [named.get(each, each) for each in self._plain(name)]
+            found[f"{name}_made"] = joined(self._filled(name, f"_{name}_blocks(", arguments, 1))
+        return found
+
+    def _filled(self, name: str, head: str, arguments: list[str], depth: int) -> Iterator[str]:
+        """Yield the lines that make arrays, call what fills them, and return them."""
+        n, margin = self.frames.named, "    " * depth
+        outputs = self.frames.program.forward.outputs
+        if name == "forward":
+            for output in outputs:
+                lengths = [f"len({self.frames.data[0].name})", *map(str, output.shape)]
+                shape = f"({', '.join(lengths)})" if output.shape else lengths[0]
+                yield f"{margin}{output.name} = np.empty({shape}, real)"
+            yield from call(head, arguments, depth=depth)
+            names = ", ".join(output.name for output in outputs)
+            yield f"{margin}return {names if len(outputs) == 1 else f'Outputs({names})'}"
+        elif name == "loss":
+            yield from call(f"return {head}", arguments, depth=depth)
+        else:
+            yield f"{margin}{n['gradient']} = np.empty({self.frames.size}, real)"
+            yield from call(f"{n['total']} = {head}", arguments, depth=depth)
+            yield f"{margin}return {n['total']}, _named({n['gradient']})"
+
+    def _known(self, name: str, data: list[str]) -> Iterator[str]:
+        """Yield the lines that call what is compiled, if the bytes of all arrays are native."""
+        yield from _unpacked([parameter.name for parameter in self.frames.network.parameters])
+        yield from _condition(self._native(data))
+        yield from self._filled(name, f'_known["{name}"](', self._plain(name), 3)
+
+    def _native(self, data: list[str]) -> list[str]:
+        """Return the condition that no array has another type of numbers, or another byte order.
+
+        Numba tells types apart by itself, but not the order of bytes where it has met a masked
+        array before: then it takes any for the native one.
+        """
+        integers = self.frames.network.index_inputs
+        numbers = [*self._tensors, *(name for name in data if name not in integers)]
+        parts = [*(f"{name}.dtype" for name in numbers), "_REAL"] if numbers else []
+        parts[1:] = [f"== {part}" for part in parts[1:]]
+        for name in data:
+            if name in integers:
+                parts.append(f"{'and ' if parts else ''}{name}.dtype.isnative")
+        return parts
 
     def _values(self, vector: str) -> Iterator[str]:
         """Yield the fields of `Parameters`, read from a flat vector."""
@@ -106,29 +182,30 @@ class Calls:
 
     def _block_arguments(self, kernel: Kernel, *extra: str) -> list[str]:
         """Return the arguments of a kernel's call inside the loop over the blocks."""
-        frames, first = self.frames, self.frames.named["first"]
-        weights = [
-            f"parameters.{p.name}" if p.shape else f"real(parameters.{p.name})"
-            for p in frames.parameters(kernel)
-        ]
+        frames = self.frames
+        weights = [p.name if p.shape else f"real({p.name})" for p in frames.parameters(kernel)]
         variables = (*kernel.data, *kernel.outputs)
-        part = f"[{first} : {first} + _BLOCK]"
-        arrays = [frames.batches[v.name] if frames.lanes else f"{v.name}{part}" for v in variables]
+        arrays = [frames.batches[v.name] if frames.lanes else self._part(v) for v in variables]
         counted = [frames.named["rows"]] if frames.lanes else []
         workspace = [frames.named["workspace"]] if kernel.size else []
         return [*weights, *arrays, *counted, *extra, *workspace]
 
+    def _part(self, variable: Variable) -> str:
+        """Return the text of a block of a variable's samples."""
+        first = self.frames.named["first"]
+        return f"{variable.name}[{first} : {first} + _BLOCK]"
+
     def _start(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the checks and, after them, the room for a block: a refusal would not free it."""
         frames, inputs = self.frames, [v.name for v in self.frames.network.inputs]
-        yield from call("_fit_inputs(", ["parameters", *inputs], depth=1)
+        yield from call("_fit_inputs(", [*self._tensors, *inputs], depth=1)
         if frames.network.targets and kernel.name != "forward":
             targets = [v.name for v in frames.network.targets]
             yield from call("_fit_targets(", [inputs[0], *targets], depth=1)
         yield f"    {frames.named['n']} = {kernel.data[0].name}.shape[0]"
         if frames.lanes:
-            yield f"    {frames.named['order']} = np.arange({frames.named['n']})"
-            yield from self.batches.arrays((*kernel.data, *kernel.outputs), "")
-        if kernel.size:
+            yield from self.batches.shared(kernel)
+        elif kernel.size:
             yield f"    {frames.named['workspace']} = {frames.memory(kernel.size)}"
 
     def _loop(self, kernel: Kernel) -> Iterator[str]:
@@ -137,41 +214,7 @@ class Calls:
         yield f"    for {n['first']} in range(0, {n['n']}, _BLOCK):"
         if self.frames.lanes:
             yield f"        {n['rows']} = min(_BLOCK, {n['n']} - {n['first']})"
-            yield from self.batches.collected(kernel, n["order"], n["first"], 2, n["rows"])
-
-    def _made(self) -> dict[str, object]:
-        """Return what makes the arrays that the loops over the blocks fill, and their heads."""
-        outputs = [output.name for output in self.frames.program.forward.outputs]
-        inputs = [variable.name for variable in self.frames.network.inputs]
-        data, gradient = [v.name for v in self.frames.data], self.frames.named["gradient"]
-        forward = ["parameters", *inputs, *outputs]
-        backward = ["parameters", *data, gradient]
-        return {
-            "forward_blocks": joined(call("def _forward_blocks(", forward, "):")),
-            "forward_made": joined(self._outputs(forward)),
-            "backward_blocks": joined(call("def _gradient_blocks(", backward, "):")),
-            "backward_made": joined(self._gradients(backward)),
-        }
-
-    def _outputs(self, arguments: list[str]) -> Iterator[str]:
-        kernel, first = self.frames.program.forward, self.frames.data[0].name
-        for output in kernel.outputs:
-            shape = ", ".join([f"{first}.shape[0]", *map(str, output.shape)])
-            yield f"    {output.name} = np.empty({f'({shape})' if output.shape else shape}, real)"
-        yield from call("_forward_blocks(", arguments, depth=1)
-        names = ", ".join(output.name for output in kernel.outputs)
-        yield f"    return {names if len(kernel.outputs) == 1 else f'Outputs({names})'}"
-
-    def _gradients(self, arguments: list[str]) -> Iterator[str]:
-        n = self.frames.named
-        yield f"    {n['gradient']} = np.zeros({self.frames.size}, real)"
-        yield from call(f"{n['total']} = _gradient_blocks(", arguments, depth=1)
-        yield f"    return {n['total']}, Parameters("
-        for line in self._values("gradient"):
-            yield line.replace("=gradient[", f"={n['gradient']}[").replace(
-                "(gradient[", f"({n['gradient']}["
-            )
-        yield "    )"
+            yield from self.batches.read(kernel)
 
     def _forward(self) -> Iterator[str]:
         kernel = self.frames.program.forward
@@ -192,12 +235,14 @@ class Calls:
     def _backward(self) -> Iterator[str]:
         kernel, n = self.frames.program.gradient, self.frames.named
         yield from self._start(kernel)
-        yield f"    {n['part']} = np.empty({self.frames.size}, real)"
+        yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
         yield f"    {n['total']} = 0.0"
         yield from self._loop(kernel)
-        arguments = self._block_arguments(kernel, n["part"])
+        yield f"        {n['into']} = {n['part']} if {n['first']} else {n['gradient']}"
+        arguments = self._block_arguments(kernel, n["into"])
         yield from call(f"{n['total']} += _gradient_block(", arguments, depth=2)
-        yield f"        _add({n['gradient']}, {n['part']})"
+        yield f"        if {n['first']}:"
+        yield f"            _add({n['gradient']}, {n['part']})"
         yield f"    _scale({n['gradient']}, real(1.0 / {n['n']}))"
         yield f"    return {n['total']} / {n['n']}"
 
@@ -205,3 +250,27 @@ class Calls:
 def _refusal(kind: str, name: str, reason: str) -> str:
     """Return the statement that refuses an array; its message is static, as Numba needs it."""
     return f"        raise ValueError(\"{kind} '{name}': {reason}\")"
+
+
+def _unpacked(names: list[str]) -> Iterator[str]:
+    """Yield the statement that unpacks the parameters."""
+    whole = f"        {', '.join(names)} = parameters"
+    if len(names) == 1:
+        yield f"        ({names[0]},) = parameters"
+    elif len(whole) <= WIDTH:
+        yield from [whole] if names else []
+    else:
+        yield from (
+            "        (",
+            *(f"            {name}," for name in names),
+            "        ) = parameters",
+        )
+
+
+def _condition(parts: list[str]) -> Iterator[str]:
+    """Yield the head of an if statement, broken as the formatter does it."""
+    whole = f"        if {' '.join(parts)}:"
+    if len(whole) <= WIDTH:
+        yield whole
+    else:
+        yield from ("        if (", *(f"            {part}" for part in parts), "        ):")

@@ -11,6 +11,7 @@ __all__ = ["imports"]
 _OWN = """
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
