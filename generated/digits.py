@@ -35,7 +35,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -1101,14 +1101,16 @@ def _gather(width: int, block: int) -> Any:
     """Return f(data, order, first, count, batch): batch[i, s] = data[order[first + s], i].
 
     Shapes: data (n, width), order (n,) of int64, batch (width, block), all C-contiguous; count is
-    1 to block, and lanes of batch from count on may repeat the last sample.
+    1 to block. Lanes of batch from count on repeat the last sample, up to a whole number of 64
+    bytes at least, so that what a kernel computes in them is harmless.
     """
 
     def write(w: _Writer, data: Any, order: Any, first: Any, count: Any, batch: Any) -> None:
         b = w.builder
-        last = b.sub(count, w.index(1))
+        last, whole = b.sub(count, w.index(1)), 64 // w.bytes
+        used = b.and_(b.add(last, w.index(whole)), w.index(-whole))
         for s0, s1, lanes in _strips(block, w.lanes):
-            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<=", s, last)):
+            with w.loop(s0, s1, lanes) as s, b.if_then(b.icmp_signed("<", s, used)):
                 starts = []
                 for n in range(lanes):
                     sample = b.add(s, w.index(n))
@@ -1130,8 +1132,8 @@ def _gather(width: int, block: int) -> Any:
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:
         data, batch = data.reshape(-1), batch.reshape(-1)
         for i in range(width):
-            for s in range(count):
-                batch[i * block + s] = data[order[first + s] * width + i]
+            for s in range(block):
+                batch[i * block + s] = data[order[first + min(s, count - 1)] * width + i]
 
     return gather
 
@@ -1160,30 +1162,50 @@ def _aligned(count):
     return memory[first : first + count]
 
 
-@register_jitable
-def _fit_inputs(parameters, x):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
-    if parameters.W1.shape != (64, 32):
+_IN_ORDER = np.arange(_BLOCK, dtype=np.int64)  # which samples of a block that lies together
+
+
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(W1, b1, W2, b2, x):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    if W1.shape != (64, 32):
         raise ValueError("parameter 'W1': expected shape (64, 32)")
-    if parameters.b1.shape != (32,):
+    if b1.shape != (32,):
         raise ValueError("parameter 'b1': expected shape (32,)")
-    if parameters.W2.shape != (32, 10):
+    if W2.shape != (32, 10):
         raise ValueError("parameter 'W2': expected shape (32, 10)")
-    if parameters.b2.shape != (10,):
+    if b2.shape != (10,):
         raise ValueError("parameter 'b2': expected shape (10,)")
     if not len(x):
         raise ValueError("input 'x': got no samples, expected at least one")
     if x.shape[1:] != (64,):
         raise ValueError("input 'x': expected shape (n, 64)")
+    if not _finite(x):
+        raise ValueError("input 'x': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(x, t):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(t) != len(x):
         raise ValueError("target 't': expected as many samples as in 'x'")
     if t.shape[1:] != (10,):
         raise ValueError("target 't': expected shape (n, 10)")
+    if not _finite(t):
+        raise ValueError("target 't': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -1191,27 +1213,17 @@ def _fit_targets(x, t):
 
 
 @_kernel
-def _forward_blocks(parameters, x, p):
+def _forward_blocks(W1, b1, W2, b2, x, p):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, x)
     n = x.shape[0]
-    order = np.arange(n)
-    x_batch = np.zeros((64, _BLOCK), real)
-    p_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(1408)
+    workspace = _aligned(3776)
+    x_batch = workspace[1408:3456].reshape((64, 32))
+    p_batch = workspace[3456:3776].reshape((10, 32))
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
-        _collect_1(x, order, first, rows, x_batch)
-        _forward_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            x_batch,
-            p_batch,
-            rows,
-            workspace,
-        )
+        _collect_1(x[first : first + _BLOCK], _IN_ORDER, 0, rows, x_batch)
+        _forward_block(W1, b1, W2, b2, x_batch, p_batch, rows, workspace)
         for row in range(rows):
             for axis in range(10):
                 p[first + row, axis] = p_batch[axis, row]
@@ -1220,67 +1232,63 @@ def _forward_blocks(parameters, x, p):
 @register_jitable
 def _forward(parameters, x):
     """Return the outputs."""
-    p = np.empty((x.shape[0], 10), real)
-    _forward_blocks(parameters, x, p)
+    p = np.empty((len(x), 10), real)
+    _forward_blocks(
+        parameters.W1, parameters.b1, parameters.W2, parameters.b2, np.ascontiguousarray(x), p
+    )
     return p
 
 
 @_kernel
-def _loss(parameters, x, t):
+def _loss_blocks(W1, b1, W2, b2, x, t):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    order = np.arange(n)
-    x_batch = np.zeros((64, _BLOCK), real)
-    t_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(1440)
+    workspace = _aligned(3808)
+    x_batch = workspace[1440:3488].reshape((64, 32))
+    t_batch = workspace[3488:3808].reshape((10, 32))
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
-        _collect_1(x, order, first, rows, x_batch)
-        _collect_2(t, order, first, rows, t_batch)
-        total += _loss_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            x_batch,
-            t_batch,
-            rows,
-            workspace,
-        )
+        _collect_1(x[first : first + _BLOCK], _IN_ORDER, 0, rows, x_batch)
+        _collect_2(t[first : first + _BLOCK], _IN_ORDER, 0, rows, t_batch)
+        total += _loss_block(W1, b1, W2, b2, x_batch, t_batch, rows, workspace)
     return total / n
 
 
+@register_jitable
+def _loss(parameters, x, t):
+    """Return the mean loss."""
+    return _loss_blocks(
+        parameters.W1,
+        parameters.b1,
+        parameters.W2,
+        parameters.b2,
+        np.ascontiguousarray(x),
+        np.ascontiguousarray(t),
+    )
+
+
 @_kernel
-def _gradient_blocks(parameters, x, t, gradient):
+def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    order = np.arange(n)
-    x_batch = np.zeros((64, _BLOCK), real)
-    t_batch = np.zeros((10, _BLOCK), real)
-    workspace = _aligned(3496)
-    part = np.empty(2410, real)
+    workspace = _aligned(5864)
+    x_batch = workspace[3496:5544].reshape((64, 32))
+    t_batch = workspace[5544:5864].reshape((10, 32))
+    part = _aligned(2410)
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
-        _collect_1(x, order, first, rows, x_batch)
-        _collect_2(t, order, first, rows, t_batch)
-        total += _gradient_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            x_batch,
-            t_batch,
-            rows,
-            part,
-            workspace,
-        )
-        _add(gradient, part)
+        _collect_1(x[first : first + _BLOCK], _IN_ORDER, 0, rows, x_batch)
+        _collect_2(t[first : first + _BLOCK], _IN_ORDER, 0, rows, t_batch)
+        into = part if first else gradient
+        total += _gradient_block(W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -1288,51 +1296,112 @@ def _gradient_blocks(parameters, x, t, gradient):
 @register_jitable
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(2410, real)
-    total = _gradient_blocks(parameters, x, t, gradient)
-    return total, Parameters(
-        W1=gradient[0:2048].reshape((64, 32)),
-        b1=gradient[2048:2080],
-        W2=gradient[2080:2400].reshape((32, 10)),
-        b2=gradient[2400:2410],
+    gradient = np.empty(2410, real)
+    total = _backward_blocks(
+        parameters.W1,
+        parameters.b1,
+        parameters.W2,
+        parameters.b2,
+        np.ascontiguousarray(x),
+        np.ascontiguousarray(t),
+        gradient,
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, x: np.ndarray) -> np.ndarray:
     """Return the output `p`."""
-    return _forward(_weights(parameters), *_checked(x=x))
+    try:
+        W1, b1, W2, b2 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == x.dtype == _REAL:
+            p = np.empty((len(x), 10), real)
+            _known["forward"](W1, b1, W2, b2, x, p)
+            return p
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, x=x)
 
 
 def loss(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> float:
     """Return the mean loss of the samples."""
-    return _loss(_weights(parameters), *_checked(x=x, t=t))
+    try:
+        W1, b1, W2, b2 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == x.dtype == t.dtype == _REAL:
+            return _known["loss"](W1, b1, W2, b2, x, t)
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, x=x, t=t)
 
 
 def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(_weights(parameters), *_checked(x=x, t=t))
+    try:
+        W1, b1, W2, b2 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == x.dtype == t.dtype == _REAL:
+            gradient = np.empty(2410, real)
+            total = _known["backward"](W1, b1, W2, b2, x, t, gradient)
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called("backward", _backward, parameters, x=x, t=t)
 
 
 @overload(forward)
 def _compiled_forward(parameters, x):
-    _typed(x=x)
+    _typed(parameters, x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
-    _typed(x=x, t=t)
-    return _loss.py_func
+    _typed(parameters, x=x, t=t)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
-    _typed(x=x, t=t)
+    _typed(parameters, x=x, t=t)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -1502,15 +1571,6 @@ def _scale(target, factor):
 def _is_finite(value):
     """Tell whether a sum is finite; reordered as in a kernel it would be though its parts are."""
     return math.isfinite(value)
-
-
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
 
 
 @_kernel
@@ -1785,6 +1845,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(

@@ -43,6 +43,7 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -404,22 +405,43 @@ def _stretch(
 # -------------------------------------------------------------------------------- machinery
 
 
-@register_jitable
-def _fit_inputs(parameters, x1, x2):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(x1, x2):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
     if not len(x1):
         raise ValueError("input 'x1': got no samples, expected at least one")
+    if not _finite(x1):
+        raise ValueError("input 'x1': got NaN or infinity; remove these samples")
     if len(x2) != len(x1):
         raise ValueError("input 'x2': expected as many samples as in 'x1'")
+    if not _finite(x2):
+        raise ValueError("input 'x2': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(x1, t1, t2):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(t1) != len(x1):
         raise ValueError("target 't1': expected as many samples as in 'x1'")
+    if not _finite(t1):
+        raise ValueError("target 't1': got NaN or infinity; remove these samples")
     if len(t2) != len(x1):
         raise ValueError("target 't2': expected as many samples as in 'x1'")
+    if not _finite(t2):
+        raise ValueError("target 't2': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -427,22 +449,22 @@ def _fit_targets(x1, t1, t2):
 
 
 @_kernel
-def _forward_blocks(parameters, x1, x2, y1out, y2out):
+def _forward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, y1out, y2out):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, x1, x2)
+    _fit_inputs(x1, x2)
     n = x1.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             x1[first : first + _BLOCK],
             x2[first : first + _BLOCK],
             y1out[first : first + _BLOCK],
@@ -453,31 +475,46 @@ def _forward_blocks(parameters, x1, x2, y1out, y2out):
 @register_jitable
 def _forward(parameters, x1, x2):
     """Return the outputs."""
-    y1out = np.empty(x1.shape[0], real)
-    y2out = np.empty(x1.shape[0], real)
-    _forward_blocks(parameters, x1, x2, y1out, y2out)
+    y1out = np.empty(len(x1), real)
+    y2out = np.empty(len(x1), real)
+    _forward_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        x1,
+        x2,
+        y1out,
+        y2out,
+    )
     return Outputs(y1out, y2out)
 
 
 @_kernel
-def _loss(parameters, x1, x2, t1, t2):
+def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, x1, x2)
+    _fit_inputs(x1, x2)
     _fit_targets(x1, t1, t2)
     n = x1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
         total += _loss_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             x1[first : first + _BLOCK],
             x2[first : first + _BLOCK],
             t1[first : first + _BLOCK],
@@ -486,33 +523,56 @@ def _loss(parameters, x1, x2, t1, t2):
     return total / n
 
 
+@register_jitable
+def _loss(parameters, x1, x2, t1, t2):
+    """Return the mean loss."""
+    return _loss_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        x1,
+        x2,
+        t1,
+        t2,
+    )
+
+
 @_kernel
-def _gradient_blocks(parameters, x1, x2, t1, t2, gradient):
+def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, x1, x2)
+    _fit_inputs(x1, x2)
     _fit_targets(x1, t1, t2)
     n = x1.shape[0]
     part = np.empty(10, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        into = part if first else gradient
         total += _gradient_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             x1[first : first + _BLOCK],
             x2[first : first + _BLOCK],
             t1[first : first + _BLOCK],
             t2[first : first + _BLOCK],
-            part,
+            into,
         )
-        _add(gradient, part)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -520,61 +580,127 @@ def _gradient_blocks(parameters, x1, x2, t1, t2, gradient):
 @register_jitable
 def _backward(parameters, x1, x2, t1, t2):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(10, real)
-    total = _gradient_blocks(parameters, x1, x2, t1, t2, gradient)
-    return total, Parameters(
-        w1=float(gradient[0]),
-        w2=float(gradient[1]),
-        w3=float(gradient[2]),
-        w4=float(gradient[3]),
-        b1=float(gradient[4]),
-        w5=float(gradient[5]),
-        w6=float(gradient[6]),
-        w7=float(gradient[7]),
-        w8=float(gradient[8]),
-        b2=float(gradient[9]),
+    gradient = np.empty(10, real)
+    total = _backward_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        x1,
+        x2,
+        t1,
+        t2,
+        gradient,
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, x1: np.ndarray, x2: np.ndarray) -> Outputs:
     """Return the outputs."""
-    return _forward(_weights(parameters), *_checked(x1=x1, x2=x2))
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if x1.dtype == x2.dtype == _REAL:
+            y1out = np.empty(len(x1), real)
+            y2out = np.empty(len(x1), real)
+            _known["forward"](w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, y1out, y2out)
+            return Outputs(y1out, y2out)
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, x1=x1, x2=x2)
 
 
 def loss(
     parameters: Parameters, x1: np.ndarray, x2: np.ndarray, t1: np.ndarray, t2: np.ndarray
 ) -> float:
     """Return the mean loss of the samples."""
-    return _loss(_weights(parameters), *_checked(x1=x1, x2=x2, t1=t1, t2=t2))
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if x1.dtype == x2.dtype == t1.dtype == t2.dtype == _REAL:
+            return _known["loss"](w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2)
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, x1=x1, x2=x2, t1=t1, t2=t2)
 
 
 def backward(
     parameters: Parameters, x1: np.ndarray, x2: np.ndarray, t1: np.ndarray, t2: np.ndarray
 ) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(_weights(parameters), *_checked(x1=x1, x2=x2, t1=t1, t2=t2))
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if x1.dtype == x2.dtype == t1.dtype == t2.dtype == _REAL:
+            gradient = np.empty(10, real)
+            total = _known["backward"](
+                w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, gradient
+            )
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called("backward", _backward, parameters, x1=x1, x2=x2, t1=t1, t2=t2)
 
 
 @overload(forward)
 def _compiled_forward(parameters, x1, x2):
-    _typed(x1=x1, x2=x2)
+    _typed(parameters, x1=x1, x2=x2)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x1, x2, t1, t2):
-    _typed(x1=x1, x2=x2, t1=t1, t2=t2)
-    return _loss.py_func
+    _typed(parameters, x1=x1, x2=x2, t1=t1, t2=t2)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x1, x2, t1, t2):
-    _typed(x1=x1, x2=x2, t1=t1, t2=t2)
+    _typed(parameters, x1=x1, x2=x2, t1=t1, t2=t2)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -737,15 +863,6 @@ def _is_finite(value):
     return math.isfinite(value)
 
 
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
-
-
 @_kernel
 def _advance(
     state, good, counts, losses, begin, batch_size, shuffle, steps, x1, x2, t1, t2, learning_rate
@@ -869,6 +986,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(

@@ -47,6 +47,7 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -428,22 +429,43 @@ def _stretch(
 # -------------------------------------------------------------------------------- machinery
 
 
-@register_jitable
-def _fit_inputs(parameters, i1, i2):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(i1, i2):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
     if not len(i1):
         raise ValueError("input 'i1': got no samples, expected at least one")
+    if not _finite(i1):
+        raise ValueError("input 'i1': got NaN or infinity; remove these samples")
     if len(i2) != len(i1):
         raise ValueError("input 'i2': expected as many samples as in 'i1'")
+    if not _finite(i2):
+        raise ValueError("input 'i2': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(i1, target_1, target_2):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(target_1) != len(i1):
         raise ValueError("target 'target_1': expected as many samples as in 'i1'")
+    if not _finite(target_1):
+        raise ValueError("target 'target_1': got NaN or infinity; remove these samples")
     if len(target_2) != len(i1):
         raise ValueError("target 'target_2': expected as many samples as in 'i1'")
+    if not _finite(target_2):
+        raise ValueError("target 'target_2': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -451,22 +473,22 @@ def _fit_targets(i1, target_1, target_2):
 
 
 @_kernel
-def _forward_blocks(parameters, i1, i2, output_o1, output_o2):
+def _forward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, output_o1, output_o2):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, i1, i2)
+    _fit_inputs(i1, i2)
     n = i1.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             i1[first : first + _BLOCK],
             i2[first : first + _BLOCK],
             output_o1[first : first + _BLOCK],
@@ -477,31 +499,46 @@ def _forward_blocks(parameters, i1, i2, output_o1, output_o2):
 @register_jitable
 def _forward(parameters, i1, i2):
     """Return the outputs."""
-    output_o1 = np.empty(i1.shape[0], real)
-    output_o2 = np.empty(i1.shape[0], real)
-    _forward_blocks(parameters, i1, i2, output_o1, output_o2)
+    output_o1 = np.empty(len(i1), real)
+    output_o2 = np.empty(len(i1), real)
+    _forward_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        i1,
+        i2,
+        output_o1,
+        output_o2,
+    )
     return Outputs(output_o1, output_o2)
 
 
 @_kernel
-def _loss(parameters, i1, i2, target_1, target_2):
+def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, i1, i2)
+    _fit_inputs(i1, i2)
     _fit_targets(i1, target_1, target_2)
     n = i1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
         total += _loss_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             i1[first : first + _BLOCK],
             i2[first : first + _BLOCK],
             target_1[first : first + _BLOCK],
@@ -510,33 +547,56 @@ def _loss(parameters, i1, i2, target_1, target_2):
     return total / n
 
 
+@register_jitable
+def _loss(parameters, i1, i2, target_1, target_2):
+    """Return the mean loss."""
+    return _loss_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        i1,
+        i2,
+        target_1,
+        target_2,
+    )
+
+
 @_kernel
-def _gradient_blocks(parameters, i1, i2, target_1, target_2, gradient):
+def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, i1, i2)
+    _fit_inputs(i1, i2)
     _fit_targets(i1, target_1, target_2)
     n = i1.shape[0]
     part = np.empty(10, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        into = part if first else gradient
         total += _gradient_block(
-            real(parameters.w1),
-            real(parameters.w2),
-            real(parameters.w3),
-            real(parameters.w4),
-            real(parameters.b1),
-            real(parameters.w5),
-            real(parameters.w6),
-            real(parameters.w7),
-            real(parameters.w8),
-            real(parameters.b2),
+            real(w1),
+            real(w2),
+            real(w3),
+            real(w4),
+            real(b1),
+            real(w5),
+            real(w6),
+            real(w7),
+            real(w8),
+            real(b2),
             i1[first : first + _BLOCK],
             i2[first : first + _BLOCK],
             target_1[first : first + _BLOCK],
             target_2[first : first + _BLOCK],
-            part,
+            into,
         )
-        _add(gradient, part)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -544,25 +604,71 @@ def _gradient_blocks(parameters, i1, i2, target_1, target_2, gradient):
 @register_jitable
 def _backward(parameters, i1, i2, target_1, target_2):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(10, real)
-    total = _gradient_blocks(parameters, i1, i2, target_1, target_2, gradient)
-    return total, Parameters(
-        w1=float(gradient[0]),
-        w2=float(gradient[1]),
-        w3=float(gradient[2]),
-        w4=float(gradient[3]),
-        b1=float(gradient[4]),
-        w5=float(gradient[5]),
-        w6=float(gradient[6]),
-        w7=float(gradient[7]),
-        w8=float(gradient[8]),
-        b2=float(gradient[9]),
+    gradient = np.empty(10, real)
+    total = _backward_blocks(
+        parameters.w1,
+        parameters.w2,
+        parameters.w3,
+        parameters.w4,
+        parameters.b1,
+        parameters.w5,
+        parameters.w6,
+        parameters.w7,
+        parameters.w8,
+        parameters.b2,
+        i1,
+        i2,
+        target_1,
+        target_2,
+        gradient,
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, i1: np.ndarray, i2: np.ndarray) -> Outputs:
     """Return the outputs."""
-    return _forward(_weights(parameters), *_checked(i1=i1, i2=i2))
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if i1.dtype == i2.dtype == _REAL:
+            output_o1 = np.empty(len(i1), real)
+            output_o2 = np.empty(len(i1), real)
+            _known["forward"](w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, output_o1, output_o2)
+            return Outputs(output_o1, output_o2)
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, i1=i1, i2=i2)
 
 
 def loss(
@@ -573,9 +679,15 @@ def loss(
     target_2: np.ndarray,
 ) -> float:
     """Return the mean loss of the samples."""
-    return _loss(
-        _weights(parameters), *_checked(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
-    )
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if i1.dtype == i2.dtype == target_1.dtype == target_2.dtype == _REAL:
+            return _known["loss"](
+                w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2
+            )
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2)
 
 
 def backward(
@@ -586,31 +698,45 @@ def backward(
     target_2: np.ndarray,
 ) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(
-        _weights(parameters), *_checked(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
+    try:
+        w1, w2, w3, w4, b1, w5, w6, w7, w8, b2 = parameters
+        if i1.dtype == i2.dtype == target_1.dtype == target_2.dtype == _REAL:
+            gradient = np.empty(10, real)
+            total = _known["backward"](
+                w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2, gradient
+            )
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called(
+        "backward", _backward, parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2
     )
 
 
 @overload(forward)
 def _compiled_forward(parameters, i1, i2):
-    _typed(i1=i1, i2=i2)
+    _typed(parameters, i1=i1, i2=i2)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, i1, i2, target_1, target_2):
-    _typed(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
-    return _loss.py_func
+    _typed(parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, i1, i2, target_1, target_2):
-    _typed(i1=i1, i2=i2, target_1=target_1, target_2=target_2)
+    _typed(parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -773,15 +899,6 @@ def _is_finite(value):
     return math.isfinite(value)
 
 
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
-
-
 @_kernel
 def _advance(
     state,
@@ -917,6 +1034,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(

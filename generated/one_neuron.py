@@ -27,6 +27,7 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -241,18 +242,35 @@ def _stretch(
 # -------------------------------------------------------------------------------- machinery
 
 
-@register_jitable
-def _fit_inputs(parameters, x):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(x):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
     if not len(x):
         raise ValueError("input 'x': got no samples, expected at least one")
+    if not _finite(x):
+        raise ValueError("input 'x': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(x, t):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(t) != len(x):
         raise ValueError("target 't': expected as many samples as in 'x'")
+    if not _finite(t):
+        raise ValueError("target 't': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -260,16 +278,16 @@ def _fit_targets(x, t):
 
 
 @_kernel
-def _forward_blocks(parameters, x, y):
+def _forward_blocks(w1, b1, w2, b2, x, y):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(x)
     n = x.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
-            real(parameters.w1),
-            real(parameters.b1),
-            real(parameters.w2),
-            real(parameters.b2),
+            real(w1),
+            real(b1),
+            real(w2),
+            real(b2),
             x[first : first + _BLOCK],
             y[first : first + _BLOCK],
         )
@@ -278,49 +296,57 @@ def _forward_blocks(parameters, x, y):
 @register_jitable
 def _forward(parameters, x):
     """Return the outputs."""
-    y = np.empty(x.shape[0], real)
-    _forward_blocks(parameters, x, y)
+    y = np.empty(len(x), real)
+    _forward_blocks(parameters.w1, parameters.b1, parameters.w2, parameters.b2, x, y)
     return y
 
 
 @_kernel
-def _loss(parameters, x, t):
+def _loss_blocks(w1, b1, w2, b2, x, t):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(x)
     _fit_targets(x, t)
     n = x.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
         total += _loss_block(
-            real(parameters.w1),
-            real(parameters.b1),
-            real(parameters.w2),
-            real(parameters.b2),
+            real(w1),
+            real(b1),
+            real(w2),
+            real(b2),
             x[first : first + _BLOCK],
             t[first : first + _BLOCK],
         )
     return total / n
 
 
+@register_jitable
+def _loss(parameters, x, t):
+    """Return the mean loss."""
+    return _loss_blocks(parameters.w1, parameters.b1, parameters.w2, parameters.b2, x, t)
+
+
 @_kernel
-def _gradient_blocks(parameters, x, t, gradient):
+def _backward_blocks(w1, b1, w2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(x)
     _fit_targets(x, t)
     n = x.shape[0]
     part = np.empty(4, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        into = part if first else gradient
         total += _gradient_block(
-            real(parameters.w1),
-            real(parameters.b1),
-            real(parameters.w2),
-            real(parameters.b2),
+            real(w1),
+            real(b1),
+            real(w2),
+            real(b2),
             x[first : first + _BLOCK],
             t[first : first + _BLOCK],
-            part,
+            into,
         )
-        _add(gradient, part)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -328,51 +354,106 @@ def _gradient_blocks(parameters, x, t, gradient):
 @register_jitable
 def _backward(parameters, x, t):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(4, real)
-    total = _gradient_blocks(parameters, x, t, gradient)
-    return total, Parameters(
-        w1=float(gradient[0]),
-        b1=float(gradient[1]),
-        w2=float(gradient[2]),
-        b2=float(gradient[3]),
+    gradient = np.empty(4, real)
+    total = _backward_blocks(
+        parameters.w1, parameters.b1, parameters.w2, parameters.b2, x, t, gradient
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, x: np.ndarray) -> np.ndarray:
     """Return the output `y`."""
-    return _forward(_weights(parameters), *_checked(x=x))
+    try:
+        w1, b1, w2, b2 = parameters
+        if x.dtype == _REAL:
+            y = np.empty(len(x), real)
+            _known["forward"](w1, b1, w2, b2, x, y)
+            return y
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, x=x)
 
 
 def loss(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> float:
     """Return the mean loss of the samples."""
-    return _loss(_weights(parameters), *_checked(x=x, t=t))
+    try:
+        w1, b1, w2, b2 = parameters
+        if x.dtype == t.dtype == _REAL:
+            return _known["loss"](w1, b1, w2, b2, x, t)
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, x=x, t=t)
 
 
 def backward(parameters: Parameters, x: np.ndarray, t: np.ndarray) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(_weights(parameters), *_checked(x=x, t=t))
+    try:
+        w1, b1, w2, b2 = parameters
+        if x.dtype == t.dtype == _REAL:
+            gradient = np.empty(4, real)
+            total = _known["backward"](w1, b1, w2, b2, x, t, gradient)
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called("backward", _backward, parameters, x=x, t=t)
 
 
 @overload(forward)
 def _compiled_forward(parameters, x):
-    _typed(x=x)
+    _typed(parameters, x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, t):
-    _typed(x=x, t=t)
-    return _loss.py_func
+    _typed(parameters, x=x, t=t)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, t):
-    _typed(x=x, t=t)
+    _typed(parameters, x=x, t=t)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -529,15 +610,6 @@ def _is_finite(value):
     return math.isfinite(value)
 
 
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
-
-
 @_kernel
 def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, t, learning_rate):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
@@ -657,6 +729,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(

@@ -29,6 +29,7 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -329,28 +330,45 @@ def _stretch(
 # -------------------------------------------------------------------------------- machinery
 
 
-@register_jitable
-def _fit_inputs(parameters, x):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
-    if parameters.Wh.shape != (2,):
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(Wh, Bh, Wo, Bo, x):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    if Wh.shape != (2,):
         raise ValueError("parameter 'Wh': expected shape (2,)")
-    if parameters.Bh.shape != (2,):
+    if Bh.shape != (2,):
         raise ValueError("parameter 'Bh': expected shape (2,)")
-    if parameters.Wo.shape != (2, 2):
+    if Wo.shape != (2, 2):
         raise ValueError("parameter 'Wo': expected shape (2, 2)")
-    if parameters.Bo.shape != (2,):
+    if Bo.shape != (2,):
         raise ValueError("parameter 'Bo': expected shape (2,)")
     if not len(x):
         raise ValueError("input 'x': got no samples, expected at least one")
+    if not _finite(x):
+        raise ValueError("input 'x': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(x, y):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(y) != len(x):
         raise ValueError("target 'y': expected as many samples as in 'x'")
     if y.shape[1:] != (2,):
         raise ValueError("target 'y': expected shape (n, 2)")
+    if not _finite(y):
+        raise ValueError("target 'y': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -358,73 +376,62 @@ def _fit_targets(x, y):
 
 
 @_kernel
-def _forward_blocks(parameters, x, yHat):
+def _forward_blocks(Wh, Bh, Wo, Bo, x, yHat):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(Wh, Bh, Wo, Bo, x)
     n = x.shape[0]
     workspace = np.empty(2, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
-            parameters.Wh,
-            parameters.Bh,
-            parameters.Wo,
-            parameters.Bo,
-            x[first : first + _BLOCK],
-            yHat[first : first + _BLOCK],
-            workspace,
+            Wh, Bh, Wo, Bo, x[first : first + _BLOCK], yHat[first : first + _BLOCK], workspace
         )
 
 
 @register_jitable
 def _forward(parameters, x):
     """Return the outputs."""
-    yHat = np.empty((x.shape[0], 2), real)
-    _forward_blocks(parameters, x, yHat)
+    yHat = np.empty((len(x), 2), real)
+    _forward_blocks(parameters.Wh, parameters.Bh, parameters.Wo, parameters.Bo, x, yHat)
     return yHat
 
 
 @_kernel
-def _loss(parameters, x, y):
+def _loss_blocks(Wh, Bh, Wo, Bo, x, y):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(Wh, Bh, Wo, Bo, x)
     _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(4, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
         total += _loss_block(
-            parameters.Wh,
-            parameters.Bh,
-            parameters.Wo,
-            parameters.Bo,
-            x[first : first + _BLOCK],
-            y[first : first + _BLOCK],
-            workspace,
+            Wh, Bh, Wo, Bo, x[first : first + _BLOCK], y[first : first + _BLOCK], workspace
         )
     return total / n
 
 
+@register_jitable
+def _loss(parameters, x, y):
+    """Return the mean loss."""
+    return _loss_blocks(parameters.Wh, parameters.Bh, parameters.Wo, parameters.Bo, x, y)
+
+
 @_kernel
-def _gradient_blocks(parameters, x, y, gradient):
+def _backward_blocks(Wh, Bh, Wo, Bo, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(Wh, Bh, Wo, Bo, x)
     _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(8, real)
     part = np.empty(10, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        into = part if first else gradient
         total += _gradient_block(
-            parameters.Wh,
-            parameters.Bh,
-            parameters.Wo,
-            parameters.Bo,
-            x[first : first + _BLOCK],
-            y[first : first + _BLOCK],
-            part,
-            workspace,
+            Wh, Bh, Wo, Bo, x[first : first + _BLOCK], y[first : first + _BLOCK], into, workspace
         )
-        _add(gradient, part)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -432,51 +439,106 @@ def _gradient_blocks(parameters, x, y, gradient):
 @register_jitable
 def _backward(parameters, x, y):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(10, real)
-    total = _gradient_blocks(parameters, x, y, gradient)
-    return total, Parameters(
-        Wh=gradient[0:2],
-        Bh=gradient[2:4],
-        Wo=gradient[4:8].reshape((2, 2)),
-        Bo=gradient[8:10],
+    gradient = np.empty(10, real)
+    total = _backward_blocks(
+        parameters.Wh, parameters.Bh, parameters.Wo, parameters.Bo, x, y, gradient
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, x: np.ndarray) -> np.ndarray:
     """Return the output `yHat`."""
-    return _forward(_weights(parameters), *_checked(x=x))
+    try:
+        Wh, Bh, Wo, Bo = parameters
+        if Wh.dtype == Bh.dtype == Wo.dtype == Bo.dtype == x.dtype == _REAL:
+            yHat = np.empty((len(x), 2), real)
+            _known["forward"](Wh, Bh, Wo, Bo, x, yHat)
+            return yHat
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, x=x)
 
 
 def loss(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> float:
     """Return the mean loss of the samples."""
-    return _loss(_weights(parameters), *_checked(x=x, y=y))
+    try:
+        Wh, Bh, Wo, Bo = parameters
+        if Wh.dtype == Bh.dtype == Wo.dtype == Bo.dtype == x.dtype == y.dtype == _REAL:
+            return _known["loss"](Wh, Bh, Wo, Bo, x, y)
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, x=x, y=y)
 
 
 def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(_weights(parameters), *_checked(x=x, y=y))
+    try:
+        Wh, Bh, Wo, Bo = parameters
+        if Wh.dtype == Bh.dtype == Wo.dtype == Bo.dtype == x.dtype == y.dtype == _REAL:
+            gradient = np.empty(10, real)
+            total = _known["backward"](Wh, Bh, Wo, Bo, x, y, gradient)
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called("backward", _backward, parameters, x=x, y=y)
 
 
 @overload(forward)
 def _compiled_forward(parameters, x):
-    _typed(x=x)
+    _typed(parameters, x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, y):
-    _typed(x=x, y=y)
-    return _loss.py_func
+    _typed(parameters, x=x, y=y)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, y):
-    _typed(x=x, y=y)
+    _typed(parameters, x=x, y=y)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -633,15 +695,6 @@ def _is_finite(value):
     return math.isfinite(value)
 
 
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
-
-
 @_kernel
 def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, y, learning_rate):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
@@ -761,6 +814,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(

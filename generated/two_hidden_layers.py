@@ -34,6 +34,7 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -542,30 +543,47 @@ def _stretch(
 # -------------------------------------------------------------------------------- machinery
 
 
-@register_jitable
-def _fit_inputs(parameters, x):
-    """Refuse what the kernels would read out of bounds; compiled callers get no other check."""
-    if parameters.W1.shape != (4, 2):
+@njit(**_options)
+def _finite(array):
+    """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
+    found = True
+    for value in array.flat:
+        found &= math.isfinite(value)
+    return found
+
+
+# An error from a function that is called would leak the arrays of the one that calls it.
+_fitting = register_jitable(inline="always")
+
+
+@_fitting
+def _fit_inputs(W1, b1, W2, b2, W3, x):
+    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    if W1.shape != (4, 2):
         raise ValueError("parameter 'W1': expected shape (4, 2)")
-    if parameters.b1.shape != (2,):
+    if b1.shape != (2,):
         raise ValueError("parameter 'b1': expected shape (2,)")
-    if parameters.W2.shape != (2, 3):
+    if W2.shape != (2, 3):
         raise ValueError("parameter 'W2': expected shape (2, 3)")
-    if parameters.b2.shape != (3,):
+    if b2.shape != (3,):
         raise ValueError("parameter 'b2': expected shape (3,)")
-    if parameters.W3.shape != (3,):
+    if W3.shape != (3,):
         raise ValueError("parameter 'W3': expected shape (3,)")
     if not len(x):
         raise ValueError("input 'x': got no samples, expected at least one")
     if x.shape[1:] != (4,):
         raise ValueError("input 'x': expected shape (n, 4)")
+    if not _finite(x):
+        raise ValueError("input 'x': got NaN or infinity; remove these samples")
 
 
-@register_jitable
+@_fitting
 def _fit_targets(x, y):
-    """Refuse targets that the kernels would read out of bounds."""
+    """Refuse targets that no kernel can read."""
     if len(y) != len(x):
         raise ValueError("target 'y': expected as many samples as in 'x'")
+    if not _finite(y):
+        raise ValueError("target 'y': got NaN or infinity; remove these samples")
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -573,19 +591,19 @@ def _fit_targets(x, y):
 
 
 @_kernel
-def _forward_blocks(parameters, x, a3):
+def _forward_blocks(W1, b1, W2, b2, W3, b3, x, a3):
     """Compute the outputs, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, W3, x)
     n = x.shape[0]
     workspace = np.empty(5, real)
     for first in range(0, n, _BLOCK):
         _forward_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            parameters.W3,
-            real(parameters.b3),
+            W1,
+            b1,
+            W2,
+            b2,
+            W3,
+            real(b3),
             x[first : first + _BLOCK],
             a3[first : first + _BLOCK],
             workspace,
@@ -595,27 +613,36 @@ def _forward_blocks(parameters, x, a3):
 @register_jitable
 def _forward(parameters, x):
     """Return the outputs."""
-    a3 = np.empty(x.shape[0], real)
-    _forward_blocks(parameters, x, a3)
+    a3 = np.empty(len(x), real)
+    _forward_blocks(
+        parameters.W1,
+        parameters.b1,
+        parameters.W2,
+        parameters.b2,
+        parameters.W3,
+        parameters.b3,
+        x,
+        a3,
+    )
     return a3
 
 
 @_kernel
-def _loss(parameters, x, y):
+def _loss_blocks(W1, b1, W2, b2, W3, b3, x, y):
     """Return the mean loss, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, W3, x)
     _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(5, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
         total += _loss_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            parameters.W3,
-            real(parameters.b3),
+            W1,
+            b1,
+            W2,
+            b2,
+            W3,
+            real(b3),
             x[first : first + _BLOCK],
             y[first : first + _BLOCK],
             workspace,
@@ -623,29 +650,46 @@ def _loss(parameters, x, y):
     return total / n
 
 
+@register_jitable
+def _loss(parameters, x, y):
+    """Return the mean loss."""
+    return _loss_blocks(
+        parameters.W1,
+        parameters.b1,
+        parameters.W2,
+        parameters.b2,
+        parameters.W3,
+        parameters.b3,
+        x,
+        y,
+    )
+
+
 @_kernel
-def _gradient_blocks(parameters, x, y, gradient):
+def _backward_blocks(W1, b1, W2, b2, W3, b3, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(parameters, x)
+    _fit_inputs(W1, b1, W2, b2, W3, x)
     _fit_targets(x, y)
     n = x.shape[0]
     workspace = np.empty(10, real)
     part = np.empty(23, real)
     total = 0.0
     for first in range(0, n, _BLOCK):
+        into = part if first else gradient
         total += _gradient_block(
-            parameters.W1,
-            parameters.b1,
-            parameters.W2,
-            parameters.b2,
-            parameters.W3,
-            real(parameters.b3),
+            W1,
+            b1,
+            W2,
+            b2,
+            W3,
+            real(b3),
             x[first : first + _BLOCK],
             y[first : first + _BLOCK],
-            part,
+            into,
             workspace,
         )
-        _add(gradient, part)
+        if first:
+            _add(gradient, part)
     _scale(gradient, real(1.0 / n))
     return total / n
 
@@ -653,53 +697,114 @@ def _gradient_blocks(parameters, x, y, gradient):
 @register_jitable
 def _backward(parameters, x, y):
     """Return the mean loss and its gradients."""
-    gradient = np.zeros(23, real)
-    total = _gradient_blocks(parameters, x, y, gradient)
-    return total, Parameters(
-        W1=gradient[0:8].reshape((4, 2)),
-        b1=gradient[8:10],
-        W2=gradient[10:16].reshape((2, 3)),
-        b2=gradient[16:19],
-        W3=gradient[19:22],
-        b3=float(gradient[22]),
+    gradient = np.empty(23, real)
+    total = _backward_blocks(
+        parameters.W1,
+        parameters.b1,
+        parameters.W2,
+        parameters.b2,
+        parameters.W3,
+        parameters.b3,
+        x,
+        y,
+        gradient,
     )
+    return total, _named(gradient)
+
+
+_REAL = np.dtype(real)
+_REFUSED = (AttributeError, KeyError, TypeError, ValueError, TypingError)
+_KERNELS = {"forward": _forward_blocks, "loss": _loss_blocks, "backward": _backward_blocks}
+_known = {}  # what the kernels are compiled for so far
+_lock = Lock()
+
+
+def _called(name, function, parameters, /, **data):
+    """Call a function with arguments that are checked, and converted, one by one.
+
+    That takes longer than most kernels. So the functions below first call `_known` code with the
+    arguments as they are: it makes the same checks, and other types do not get to it (but bytes
+    in another order might, which Numba may overlook). Where it refuses the arguments, what is done
+    here finds either the words for the reason, or arrays that can be read.
+    """
+    result = function(_weights(parameters), *_checked(**data))
+    if hasattr(_KERNELS[name], "overloads"):  # else it is plain Python, which reads any type
+        with _lock:
+            _learn(name, _KERNELS[name])
+    return result
+
+
+def _learn(name, kernel):
+    """Let `_known` have all code of a kernel; unlike the kernel it compiles nothing itself."""
+    known = _known.get(name) or njit(kernel.py_func)
+    for kinds, code in list(kernel.overloads.items()):
+        if kinds not in known.overloads:
+            known.add_overload(code)
+    known.disable_compile()
+    _known[name] = known
 
 
 def forward(parameters: Parameters, x: np.ndarray) -> np.ndarray:
     """Return the output `a3`."""
-    return _forward(_weights(parameters), *_checked(x=x))
+    try:
+        W1, b1, W2, b2, W3, b3 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == W3.dtype == x.dtype == _REAL:
+            a3 = np.empty(len(x), real)
+            _known["forward"](W1, b1, W2, b2, W3, b3, x, a3)
+            return a3
+    except _REFUSED:
+        pass
+    return _called("forward", _forward, parameters, x=x)
 
 
 def loss(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> float:
     """Return the mean loss of the samples."""
-    return _loss(_weights(parameters), *_checked(x=x, y=y))
+    try:
+        W1, b1, W2, b2, W3, b3 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == W3.dtype == x.dtype == y.dtype == _REAL:
+            return _known["loss"](W1, b1, W2, b2, W3, b3, x, y)
+    except _REFUSED:
+        pass
+    return _called("loss", _loss, parameters, x=x, y=y)
 
 
 def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[float, Parameters]:
     """Return the mean loss of the samples and its gradients."""
-    return _backward(_weights(parameters), *_checked(x=x, y=y))
+    try:
+        W1, b1, W2, b2, W3, b3 = parameters
+        if W1.dtype == b1.dtype == W2.dtype == b2.dtype == W3.dtype == x.dtype == y.dtype == _REAL:
+            gradient = np.empty(23, real)
+            total = _known["backward"](W1, b1, W2, b2, W3, b3, x, y, gradient)
+            return total, _named(gradient)
+    except _REFUSED:
+        pass
+    return _called("backward", _backward, parameters, x=x, y=y)
 
 
 @overload(forward)
 def _compiled_forward(parameters, x):
-    _typed(x=x)
+    _typed(parameters, x=x)
     return _forward
 
 
 @overload(loss)
 def _compiled_loss(parameters, x, y):
-    _typed(x=x, y=y)
-    return _loss.py_func
+    _typed(parameters, x=x, y=y)
+    return _loss
 
 
 @overload(backward)
 def _compiled_backward(parameters, x, y):
-    _typed(x=x, y=y)
+    _typed(parameters, x=x, y=y)
     return _backward
 
 
-def _typed(**data):
+def _typed(parameters, /, **data):
     """Refuse arrays of another type than the kernels read, as Numba compiles a call."""
+    weights = getattr(parameters, "types", ())
+    for (name, shape), array in zip(_WEIGHTS.items(), weights, strict=False):
+        if shape and str(getattr(array, "dtype", array)) != DTYPE:
+            raise TypingError(f"parameter {name!r}: got {array}, expected an array of {DTYPE}")
     for name, array in data.items():
         kind, shape, bound = _DATA[name]
         found = str(getattr(array, "dtype", array))
@@ -856,15 +961,6 @@ def _is_finite(value):
     return math.isfinite(value)
 
 
-@njit(**_options)
-def _finite(vector):
-    """Tell whether a vector holds neither NaN nor infinity."""
-    for place in range(vector.size):
-        if not math.isfinite(vector[place]):
-            return False
-    return True
-
-
 @_kernel
 def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, y, learning_rate):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
@@ -984,6 +1080,7 @@ def _copied(state, samples):
     )
 
 
+@register_jitable
 def _named(theta):
     """Return the parameters that a flat vector holds."""
     return Parameters(
