@@ -25,11 +25,11 @@ ROOM = {"a": (8, 16), "b": (8, 16), "c": (8, 16)}
 """The tensors of the workspace; x and z are given."""
 
 
-def offsets(*steps: Compute) -> dict[str, int]:
+def offsets(*steps: Compute, lanes: int = 16) -> dict[str, int]:
     nests = schedule(steps)
     used = {access.name for step in steps for access in step.accesses}
     kept = {name: lengths for name, lengths in ROOM.items() if name in used}
-    placed, size = place(kept, nests, 16, 16)
+    placed, size = place(kept, nests, 16, lanes)
     assert size == max(p.offset for p in placed) + 128
     return {p.name: p.offset for p in placed}
 
@@ -47,6 +47,17 @@ def test_an_element_takes_the_place_of_what_it_is_made_from() -> None:
         renamed(Compute(z[j, s], b[7 - j, s], (j, s)), 2),
     )
     assert found == {"a": 0, "b": 0}
+
+
+def test_in_rows_two_tensors_of_a_loop_have_places_of_their_own() -> None:
+    """The compiler could not tell whether they overlap, and would not vectorise the loop."""
+    found = offsets(
+        Compute(a[j, s], Sum(x[k, j, s], (k, 0, 7)), (j, s)),
+        Compute(b[j, s], tanh(a[j, s]), (j, s)),
+        renamed(Compute(z[j, s], b[7 - j, s], (j, s)), 2),
+        lanes=0,
+    )
+    assert found == {"a": 0, "b": 128}
 
 
 @pytest.mark.parametrize("read", [a[7 - j, s], a[0, s], a[j, s] + a[7 - j, s]])

@@ -138,7 +138,7 @@ def _written(
     strategy: Strategy,
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
-    workspace, total = place(kept, nests, strategy.block, strategy.lanes or 1)
+    workspace, total = place(kept, nests, strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     body = statements(nests, taken, words.sample)

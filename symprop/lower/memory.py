@@ -3,7 +3,9 @@
 A tensor lives from the first part of the kernel that writes it to the last that reads it; two that
 never live at once may have the same place. What is computed element by element from a tensor
 that is not needed any more takes over its memory (``h[j,s] = tanh(net_h[j,s])``): the
-smaller the workspace, the more of it stays in the nearest cache.
+smaller the workspace, the more of it stays in the nearest cache. So it is in lanes, where a tensor
+begins at a known place and the compiler sees that both are one; in rows, where the number of
+samples decides about it, the loop would not be vectorised.
 """
 
 from __future__ import annotations
@@ -67,15 +69,15 @@ class _Tensor:
 
 
 def place(
-    kept: Mapping[str, Lengths], nests: Iterable[Nest | Step], block: int, line: int = 1
+    kept: Mapping[str, Lengths], nests: Iterable[Nest | Step], block: int, lanes: int = 0
 ) -> tuple[tuple[Storage, ...], int]:
     """Return the place of every tensor in the workspace of `nests`, and the workspace's size.
 
     `kept` gives the length of each axis, None for the samples; `block` is how many
-    samples there are at most. Each tensor begins at a multiple of `line`.
+    samples there are at most. In lanes each tensor begins at a multiple of their number.
     """
     tensors = {
-        name: _Tensor(name, lengths, _size(lengths, block, line))
+        name: _Tensor(name, lengths, _size(lengths, block, lanes or 1))
         for name, lengths in kept.items()
         if lengths
     }
@@ -84,7 +86,7 @@ def place(
             tensors[name].uses.append(use)
     placed: list[_Tensor] = []
     for tensor in sorted(tensors.values(), key=lambda t: (t.birth, -t.size)):
-        _put(tensor, placed)
+        _put(tensor, placed, inherit=lanes > 0)
         placed.append(tensor)
     total = max((t.offset + t.size for t in placed), default=0)
     return tuple(_storage(tensor) for tensor in tensors.values()), total
@@ -99,9 +101,9 @@ def _storage(tensor: _Tensor) -> Storage:
     return Storage(tensor.name, shape, None in tensor.lengths, tensor.offset)
 
 
-def _put(tensor: _Tensor, placed: list[_Tensor]) -> None:
+def _put(tensor: _Tensor, placed: list[_Tensor], *, inherit: bool) -> None:
     """Give a tensor the memory of one that it follows, or the first that is free."""
-    for before in placed:
+    for before in placed * inherit:
         others = [t for t in placed if t is not before and t.meets(tensor)]
         free = not any(t.overlaps(before.offset, tensor.size) for t in others)
         if free and _succeeds(tensor, before):
