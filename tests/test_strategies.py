@@ -101,9 +101,9 @@ def test_blocks_are_whole_registers_and_even(batch: int, weights: int) -> None:
 
 
 def test_few_values_become_variables() -> None:
-    assert choose(1, SCALARS, SCALARS, "float32").scalars
-    assert not choose(1, SCALARS + 1, SCALARS, "float32").scalars
-    assert not choose(1, SCALARS, SCALARS + 1, "float32").scalars
+    assert choose(1, 2 * SCALARS, SCALARS, "float32").scalars
+    assert not choose(1, 2 * SCALARS + 1, SCALARS, "float32").scalars
+    assert not choose(1, 2 * SCALARS, SCALARS + 1, "float32").scalars
     assert not choose(100, SCALARS, SCALARS, "float32").scalars
 
 
