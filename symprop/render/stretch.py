@@ -49,24 +49,23 @@ class Stretch:
         left = f"-(-({n['n']} - {n['position']}) // batch_size)"
         yield f"        {n['size']} = min({n['steps']} - {n['begun']}, {left})"
         yield f"        {n['last']} = min({n['position']} + {n['size']} * batch_size, {n['n']})"
-        given = {"iteration": n["iteration"], "partial": n["partial"], "end": n["last"]}
-        arguments = [given.get(key, name) for key, name in self._given().items()]
-        arguments += [*(v.name for v in self.frames.data), *self.frames.rates.values()]
-        yield from call(f"{n['partial']} = _stretch(", arguments, depth=2)
+        yield from call(f"{n['partial']} = _stretch(", self._arguments(), depth=2)
         yield f"        {n['iteration']} += {n['size']}"
         yield f"        {n['begun']} += {n['size']}"
         yield f"        {n['position']} = {n['last']}"
 
-    def _given(self) -> dict[str, str]:
-        n = self.frames.named
-        names = ("theta", "moments", "iteration", "permutation", "position")
-        return {name: n[name] for name in names} | {
-            "end": n["last"], "batch_size": "batch_size", "partial": n["partial"],
-        }  # fmt: skip
-
     def _arguments(self) -> list[str]:
+        """Return the arguments, which `_advance` has under the same names."""
+        n = self.frames.named
+        names = ("theta", "moments", "iteration", "permutation", "position", "last")
         data = [v.name for v in self.frames.data]
-        return [*self._given().values(), *data, *self.frames.rates.values()]
+        return [
+            *(n[name] for name in names),
+            "batch_size",
+            n["partial"],
+            *data,
+            *self.frames.rates.values(),
+        ]
 
     def _body(self) -> Iterator[str]:
         n, straight = self.frames.named, self.straight
