@@ -124,12 +124,11 @@ def gelu(z: float) -> float:
     p = p * square + real(-0.0011873282154079103)
     p = p * square + real(0.009973557010031735)
     p = p * square + real(-0.06649038006690536)
-    p = (real(0.5) + z * real(0.3989422804014327)) + z * square * p
     far = _cdf_far(a)
     x = real(-38.7) if z < real(-38.7) else z
     left = x * far * real(1.4693679385278594e-39)
     right = z * (real(1.0) - far * real(1.4693679385278594e-39))
-    near = z * p
+    near = z * (real(0.5) + z * real(0.3989422804014327)) + square * square * p
     return near if a < real(0.85) else left if z < real(0.0) else right
 
 
