@@ -318,6 +318,7 @@ def test_processes_share_machine_code(place: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX warns where a test imported it
 def test_a_forked_process_uses_the_cache_too(place: Path) -> None:
     called(again())
     module = again()

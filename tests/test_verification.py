@@ -466,7 +466,7 @@ SOURCE_MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "ascent": (r"theta\[element\] -=", "theta[element] +=", "training"),
     "no bias correction": (r"1 - beta1\s*\*\*\s*iteration", "1", "training"),
-    "a sum in place of a mean": (r"real\(1\.0 / size\)", "real(1.0)", "training"),
+    "a sum in place of a mean": (r"1\.0 / size", "1.0", "training"),
 }
 
 
