@@ -354,7 +354,8 @@ def test_large_numbers_are_finite() -> None:
     module = fresh("kumar", "float64").module
     parameters, *arrays = arguments("kumar", "float64", "forward")
     largest = np.finfo(float).max
-    module.forward(parameters, *(np.full_like(array, largest) for array in arrays))
+    outputs = module.forward(parameters, *(np.full_like(array, largest) for array in arrays))
+    assert all((0 <= output).all() and (output <= 1).all() for output in outputs)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -410,7 +411,7 @@ def inside(name: str, function: str) -> Any:
     return njit(lambda parameters, arrays: run(parameters, *arrays))
 
 
-@pytest.mark.parametrize("name", ["digits", "kumar", "embedding"])
+@pytest.mark.parametrize("name", ["digits", "kumar"])
 def test_compiled_callers_get_what_python_gets(name: str) -> None:
     for function in FUNCTIONS:
         parameters, *arrays = arguments(name, "float64", function)
