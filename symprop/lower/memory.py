@@ -17,7 +17,7 @@ from math import prod
 from sympy import Basic, Idx
 
 from symprop.lower.program import Step, Storage
-from symprop.lower.schedule import Nest
+from symprop.lower.schedule import Nest, walk
 
 __all__ = ["place"]
 
@@ -131,15 +131,7 @@ def _uses(nests: Iterable[Nest | Step]) -> Iterator[tuple[str, _Use]]:
     """Yield every access of every step in their order."""
     count = 0
     for part, nest in enumerate(nests):
-        for step, loops in _steps(nest, frozenset()):
+        for loops, step in walk((nest,)):
             count += 1
             for access in step.accesses:
-                yield access.name, _Use(part, count, loops, access.subscripts)
-
-
-def _steps(part: Nest | Step, loops: frozenset[Idx]) -> Iterator[tuple[Step, frozenset[Idx]]]:
-    if isinstance(part, Nest):
-        for inner in part.body:
-            yield from _steps(inner, loops | {part.index})
-    else:
-        yield part, loops
+                yield access.name, _Use(part, count, frozenset(loops), access.subscripts)

@@ -9,7 +9,7 @@ the same place: then one iteration reads what the same iteration wrote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from sympy import Basic, Idx
 from symprop.indices import substitute
 from symprop.lower.program import Access, Compute, Matrix, Multiply, Step, extent, is_sample
 
-__all__ = ["Nest", "schedule"]
+__all__ = ["Nest", "schedule", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,17 @@ class Nest:
 
     index: Idx
     body: tuple[Nest | Step, ...]
+
+
+def walk(
+    parts: Iterable[Nest | Step], loops: tuple[Idx, ...] = ()
+) -> Iterator[tuple[tuple[Idx, ...], Step]]:
+    """Yield every step in its order, with the loops around it, outermost first."""
+    for part in parts:
+        if isinstance(part, Nest):
+            yield from walk(part.body, (*loops, part.index))
+        else:
+            yield loops, part
 
 
 def schedule(steps: Sequence[Step]) -> tuple[Nest | Step, ...]:

@@ -7,7 +7,7 @@ itself. A value without axes left is a local variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Basic, Expr, Idx, Indexed, Symbol
@@ -22,7 +22,7 @@ from symprop.lower.program import (
     element,
     name_of,
 )
-from symprop.lower.schedule import Nest
+from symprop.lower.schedule import Nest, walk
 from symprop.lower.values import scopes
 
 __all__ = ["localise"]
@@ -44,10 +44,10 @@ def localise(
     """
     kept = set(kept)
     uses: dict[str, list[_Use]] = {}
-    for loops, step in _steps(nests, ()):
+    for loops, step in walk(nests):
         for access in step.accesses:
             uses.setdefault(access.name, []).append(_Use(loops, access.subscripts))
-    written = {step.accesses[-1].name for _, step in _steps(nests, ())}
+    written = {step.accesses[-1].name for _, step in walk(nests)}
     axes = {name: _axes(found) for name, found in uses.items() if name in written - kept}
     lengths = {name: _lengths(shapes.get(name, ()), uses[name][0], axes[name]) for name in axes}
     return tuple(_without(part, axes) for part in nests), lengths
@@ -58,16 +58,6 @@ def _lengths(shape: tuple[int, ...], use: _Use, axes: tuple[int, ...]) -> tuple[
     if len(use.subscripts) > len(shape):
         whole = (None, *shape)
     return tuple(whole[axis] for axis in axes)
-
-
-def _steps(
-    nests: Iterable[Nest | Step], loops: tuple[Idx, ...]
-) -> Iterator[tuple[tuple[Idx, ...], Step]]:
-    for part in nests:
-        if isinstance(part, Nest):
-            yield from _steps(part.body, (*loops, part.index))
-        else:
-            yield loops, part
 
 
 def _axes(uses: list[_Use]) -> tuple[int, ...]:

@@ -25,13 +25,11 @@ class Batches:
 
     frames: Frames
 
-    def arrays(self, variables: Iterable[Variable], rows: str) -> Iterator[str]:
-        """Yield the lines that make room for a block; `rows` is how many samples it has in rows."""
-        for name, made in self.room(variables, rows):
-            yield f"    {name} = {made}"
-
     def room(self, variables: Iterable[Variable], rows: str) -> Iterator[tuple[str, str]]:
-        """Yield the array for a block of each variable, and the text that makes it."""
+        """Yield the array for a block of each variable, and the text that makes it.
+
+        `rows` is how many samples a block has in rows.
+        """
         for variable in variables:
             kind = "np.int64" if variable.name in self.frames.network.index_inputs else "real"
             lengths = [str(length) for length in variable.shape]
@@ -58,7 +56,8 @@ class Batches:
             shape = f".reshape({(*variable.shape, block)})" if variable.shape else ""
             yield f"    {frames.batches[variable.name]} = {part}{shape}"
             low += size
-        yield from self.arrays([v for v in kernel.data if v.name in integers], "")
+        for name, made in self.room([v for v in kernel.data if v.name in integers], ""):
+            yield f"    {name} = {made}"
 
     def read(self, kernel: Kernel) -> Iterator[str]:
         """Yield the lines that copy a block of samples, which lie together, into lanes."""

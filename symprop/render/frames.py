@@ -25,7 +25,7 @@ __all__ = ["Frames"]
 _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "moments",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size", "total",
-    "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "order", "mode",
+    "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "mode",
     "low", "high", "start", "begun", "crew", "thread", "other", "phase", "into",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
