@@ -236,12 +236,16 @@ class _Writer:
         full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
         return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
 
+    def address(self, pointer: Any, start: Any, size: int) -> Any:
+        """Return the address of a vector of `size` elements."""
+        kind = ir.VectorType(self.vector.element, size)
+        return self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
+
     def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
         """Return the address of a vector, its alignment, and the mask of its first lanes."""
-        address = self.builder.bitcast(self.builder.gep(pointer, [start]), self.vector.as_pointer())
         mask = [int(lane < width) for lane in range(self.lanes)]
         return (
-            address,
+            self.address(pointer, start, self.lanes),
             ir.Constant(_WORD, self.bytes),
             ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
         )
@@ -251,16 +255,12 @@ class _Writer:
         if width & (width - 1):
             place = self.place(pointer, start, width)
             return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
-        kind = ir.VectorType(self.vector.element, width)
-        address = self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
-        loaded = self.builder.load(address)
+        loaded = self.builder.load(self.address(pointer, start, width))
         loaded.align = self.bytes
         if width == self.lanes:
             return loaded
-        zero = ir.Constant(kind, [0.0] * width)
-        order = [*range(width), *[width] * (self.lanes - width)]
-        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), order)
-        return self.builder.shuffle_vector(loaded, zero, chosen)
+        zero = ir.Constant(loaded.type, [0.0] * width)
+        return self.shuffle(loaded, zero, [*range(width), *[width] * (self.lanes - width)])
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
         """Store the first `width` elements of a vector.
@@ -274,16 +274,15 @@ class _Writer:
         done = 0
         while done < width:
             size = 1 << (width - done).bit_length() - 1
-            order = ir.Constant(ir.VectorType(_WORD, size), list(range(done, done + size)))
-            part = self.builder.shuffle_vector(value, value, order) if size < self.lanes else value
-            address = self.builder.gep(pointer, [self.at(start, (done, 1))])
-            address = self.builder.bitcast(address, part.type.as_pointer())
+            lanes = [*range(done, done + size)]
+            part = self.shuffle(value, value, lanes) if size < self.lanes else value
+            address = self.address(pointer, self.at(start, (done, 1)), size)
             self.builder.store(part, address).align = self.bytes
             done += size
 
     def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
         """Return lanes of two vectors, those of the second counted on."""
-        chosen = ir.Constant(ir.VectorType(_WORD, self.lanes), lanes)
+        chosen = ir.Constant(ir.VectorType(_WORD, len(lanes)), lanes)
         return self.builder.shuffle_vector(first, second, chosen)
 
     def splat(self, pointer: Any, start: Any) -> Any:
@@ -656,7 +655,7 @@ def _grouped(w: _Writer, array: Any, starts: list[Any], width: int) -> Any:
     kind, result = ir.VectorType(w.vector.element, group), w.zero
     mask = ir.Constant(ir.VectorType(_FLAG, group), [int(n < width) for n in range(group)])
     for place, start in enumerate(starts):
-        address = w.builder.bitcast(w.builder.gep(array, [start]), kind.as_pointer())
+        address = w.address(array, start, group)
         name = f"llvm.masked.load.v{group}f{8 * w.bytes}.p0"
         zero = ir.Constant(kind, [0.0] * group)
         part = w.call(name, kind, address, ir.Constant(_WORD, w.bytes), mask, zero)
