@@ -93,6 +93,7 @@ _BLOCK = 32  # samples that are worked on at a time, so that their values stay i
 
 _options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
@@ -383,15 +384,15 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
 
 @_kernel
 def _update(theta, m, v, gradient, scale, iteration, learning_rate, beta1, beta2, epsilon):
-    """Apply the update rule to every trainable parameter; `iteration` is the step's number.
+    """Apply the update rule to a part of the parameters; `iteration` is the step's number.
 
     The gradient is a sum over the samples of a step: `scale` makes a mean of it.
     """
     _hot()
     factor_1 = real(scale * (1 - beta1))
     factor_2 = real(scale * scale * (1 - beta2))
-    factor_3 = real(learning_rate / (1 - beta1**iteration))
-    factor_4 = real(1 / (1 - beta2**iteration))
+    factor_3 = real(learning_rate / (1 - beta1 ** float(iteration)))
+    factor_4 = real(1 / (1 - beta2 ** float(iteration)))
     for element in range(theta.size):
         # m = beta1*m + gradient*(1 - beta1)
         m[element] = m[element] * beta1 + gradient[element] * factor_1
@@ -455,9 +456,9 @@ if _WRITTEN:
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
-        """Return a part of a vector as a contiguous array, which must not outlive the vector.
+        """Return a part of a contiguous array as one too, which must not outlive it.
 
-        That is memory[first : first + size].reshape(shape), without Numba's work for each reshape.
+        That is memory.ravel()[first : first + size].reshape(shape), without Numba's work for that.
         """
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -547,7 +548,7 @@ else:
         size = 1
         for length in shape:
             size *= length
-        return memory[first : first + size].reshape(shape)
+        return memory.reshape(-1)[first : first + size].reshape(shape)
 
 
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
@@ -1164,7 +1165,7 @@ def _aligned(count):
 _IN_ORDER = np.arange(_BLOCK, dtype=np.int64)  # which samples of a block that lies together
 
 
-@njit(**_options)
+@_inner
 def _finite(array):
     """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
     found = True
@@ -1518,7 +1519,7 @@ def train(
     return state.parameters, losses
 
 
-@_kernel
+@_inner
 def _arrange(permutation, random, shuffle):
     """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
     word = random[0]
@@ -1539,43 +1540,44 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_kernel
-def _begin(good, theta, moments, permutation, random, shuffle):
+@_inner
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
     """Keep the state with which an epoch begins, and put the samples in order."""
-    for place in range(theta.size):
-        good.theta[place] = theta[place]
-        for slot in range(moments.shape[0]):
-            good.moments[slot, place] = moments[slot, place]
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
     for place in range(permutation.size):
-        good.permutation[place] = permutation[place]
-    good.random[0] = random[0]
+        good_permutation[place] = permutation[place]
+    good_random[0] = random[0]
     _arrange(permutation, random, shuffle)
 
 
-@_kernel
+@_inner
 def _add(target, source):
     """Add a vector to another."""
     for place in range(target.size):
         target[place] += source[place]
 
 
-@_kernel
+@_inner
 def _scale(target, factor):
     """Multiply a vector by a number."""
     for place in range(target.size):
         target[place] *= factor
 
 
-@njit(**_options)
-def _is_finite(value):
-    """Tell whether a sum is finite; reordered as in a kernel it would be though its parts are."""
-    return math.isfinite(value)
-
-
 @_kernel
 def _advance(
-    state,
-    good,
+    iteration,
+    epoch,
+    position,
+    partial,
+    values,
+    permutation,
+    random,
+    good_values,
+    good_permutation,
+    good_random,
     counts,
     losses,
     begin,
@@ -1599,36 +1601,38 @@ def _advance(
 
     A loss of NaN says that training diverged.
     """
-    theta = state.theta
-    moments = state.moments
-    permutation = state.permutation
-    random = state.random
-    iteration = state.step
-    epoch = state.epoch
-    position = state.position
-    partial = state.partial
     n = x.shape[0]
+    theta = _view(values, 0, (2410,))
     W1 = _view(theta, 0, (64, 32))
     b1 = _view(theta, 2048, (32,))
     W2 = _view(theta, 2080, (32, 10))
     b2 = _view(theta, 2400, (10,))
-    gradient = crew.gradients[thread, :2410]
+    gradient = _view(crew.gradients, thread * crew.gradients.shape[1], (2410,))
+    share = _share(2410, crew.threads)
+    lower = min(thread * share, 2410)
+    upper = min(lower + share, 2410)
     phase = 0
     mode = _flush()
-    for _ in range(steps):
+    while steps > 0:
+        steps -= 1
         if position == 0:
             if thread == 0:
                 counts[0], counts[1] = iteration, epoch
-                _apart(
-                    _begin, good, theta, moments, permutation, random, shuffle and batch_size < n
+                _begin(
+                    values,
+                    permutation,
+                    random,
+                    good_values,
+                    good_permutation,
+                    good_random,
+                    shuffle and batch_size < n,
                 )
             phase += crew.threads
             _meet(crew.arrived, phase)
         size = min(batch_size, n - position)
-        low = min(thread * _share(size, crew.threads), size)
-        high = min(low + _share(size, crew.threads), size)
-        if low == high:
-            gradient[:] = 0.0
+        share = _share(size, crew.threads)
+        low = min(thread * share, size)
+        high = min(low + share, size)
         total = 0.0
         for first in range(low, high, _BLOCK):
             rows = min(_BLOCK, high - first)
@@ -1639,24 +1643,26 @@ def _advance(
                 _gradient_block, W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace
             )
             if first > low:
-                _apart(_add, gradient, part)
+                _add(gradient, part)
         crew.totals[thread] = total
         phase += crew.threads
         _meet(crew.arrived, phase)
-        total = 0.0
-        low = min(thread * _share(2410, crew.threads), 2410)
-        high = min(low + _share(2410, crew.threads), 2410)
-        for other in range(crew.threads):
-            total += crew.totals[other]
-            if other > 0:
-                _apart(_add, crew.gradients[0][low:high], crew.gradients[other][low:high])
+        total = crew.totals[0]
+        for other in range(1, crew.threads):
+            if other * share < size:  # else it had no samples
+                total += crew.totals[other]
+                origin = other * crew.gradients.shape[1] + lower
+                _add(
+                    _view(crew.gradients, lower, (upper - lower,)),
+                    _view(crew.gradients, origin, (upper - lower,)),
+                )
         iteration += 1
         _apart(
             _update,
-            theta[low:high],
-            moments[0][low:high],
-            moments[1][low:high],
-            crew.gradients[0][low:high],
+            _view(values, lower, (upper - lower,)),
+            _view(values, 2410 + lower, (upper - lower,)),
+            _view(values, 4820 + lower, (upper - lower,)),
+            _view(crew.gradients, lower, (upper - lower,)),
             1.0 / size,
             iteration,
             learning_rate,
@@ -1668,18 +1674,16 @@ def _advance(
         _meet(crew.arrived, phase)
         partial += total
         position += size
-        if not _is_finite(partial):
+        if position == n and not _finite(theta):
             partial = math.nan
-            break
-        if position == n:
-            if not _finite(theta):
-                partial = math.nan
-                break
+        if not -math.inf < partial < math.inf:
+            partial, steps = math.nan, 0
+        elif position == n:
             losses[epoch - begin] = partial / n
             epoch += 1
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
-                break
+                steps = 0
     _restore(mode)
     return iteration, epoch, position, partial
 
@@ -1738,7 +1742,7 @@ def _processors():
     return min(count, max(quota // period, 1))
 
 
-@_kernel
+@_inner
 def _share(count, threads):
     """Return how many of `count` elements a thread gets: whole vectors."""
     return -(-count // threads // 8) * 8
@@ -1781,17 +1785,19 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
-    state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
+    state, *changed = _copied(state, len(data[0]))
+    good, *kept = _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
     crew = _crew(threads, batch_size)
     rooms = [_room() for _ in range(crew.threads)]
+    reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
-    given = (good, counts, losses, first, batch_size, bool(shuffle))
+    given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            reached = _together(crew, rooms, state, *given, steps, *data, *rates)
+            reached = _together(crew, rooms, *reached, *given, steps, *data, *rates)
         step, epoch, position, partial = reached
         if math.isnan(partial):
             step, epoch = counts.tolist()
@@ -1820,7 +1826,7 @@ def _rate(name, value):
 
 
 def _copied(state, samples):
-    """Return a state with arrays of its own, for this number of samples."""
+    """Return a state with arrays of its own, and what training changes in it."""
     moments = (2, 2410)
     if state.theta.dtype != real or state.moments.shape != moments:
         raise ValueError(
@@ -1835,13 +1841,17 @@ def _copied(state, samples):
                 "resume it with the same data"
             )
         permutation = np.arange(samples)
-    return state._replace(
-        theta=np.ascontiguousarray(state.theta).copy(),
-        moments=np.ascontiguousarray(state.moments).copy(),
-        permutation=np.array(permutation, np.int64),
-        random=np.array(state.random, np.uint64),
+    values = _aligned(7230).reshape((3, 2410))
+    values[0], values[1:] = state.theta, state.moments
+    order, random = np.array(permutation, np.int64), np.array(state.random, np.uint64)
+    state = state._replace(
+        theta=values[0],
+        moments=values[1:],
+        permutation=order,
+        random=random,
         partial=float(state.partial),
     )
+    return state, values, order, random
 
 
 @register_jitable

@@ -102,6 +102,7 @@ _BLOCK = 1024  # samples that are worked on at a time, so that their values stay
 
 _options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 _inlined = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True, **_options)
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
@@ -279,8 +280,7 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, grad
 
 @_kernel
 def _stretch(
-    theta,
-    moments,
+    values,
     iteration,
     permutation,
     position,
@@ -297,16 +297,16 @@ def _stretch(
 
     The gradients are sums over the samples of a step: `scale` makes means of them.
     """
-    w1 = theta[0]
-    w2 = theta[1]
-    w3 = theta[2]
-    w4 = theta[3]
-    b1 = theta[4]
-    w5 = theta[5]
-    w6 = theta[6]
-    w7 = theta[7]
-    w8 = theta[8]
-    b2 = theta[9]
+    w1 = values[0, 0]
+    w2 = values[0, 1]
+    w3 = values[0, 2]
+    w4 = values[0, 3]
+    b1 = values[0, 4]
+    w5 = values[0, 5]
+    w6 = values[0, 6]
+    w7 = values[0, 7]
+    w8 = values[0, 8]
+    b2 = values[0, 9]
     while position < last:
         samples = min(batch_size, last - position)
         loss_sum = 0.0
@@ -391,21 +391,21 @@ def _stretch(
         w8 -= factor_1 * g_w8
         partial += loss_sum
         position += samples
-    theta[0] = w1
-    theta[1] = w2
-    theta[2] = w3
-    theta[3] = w4
-    theta[5] = w5
-    theta[6] = w6
-    theta[7] = w7
-    theta[8] = w8
+    values[0, 0] = w1
+    values[0, 1] = w2
+    values[0, 2] = w3
+    values[0, 3] = w4
+    values[0, 5] = w5
+    values[0, 6] = w6
+    values[0, 7] = w7
+    values[0, 8] = w8
     return partial
 
 
 # -------------------------------------------------------------------------------- machinery
 
 
-@njit(**_options)
+@_inner
 def _finite(array):
     """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
     found = True
@@ -809,7 +809,7 @@ def train(
     return state.parameters, losses
 
 
-@_kernel
+@_inner
 def _arrange(permutation, random, shuffle):
     """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
     word = random[0]
@@ -830,66 +830,78 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_kernel
-def _begin(good, theta, moments, permutation, random, shuffle):
+@_inner
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
     """Keep the state with which an epoch begins, and put the samples in order."""
-    for place in range(theta.size):
-        good.theta[place] = theta[place]
-        for slot in range(moments.shape[0]):
-            good.moments[slot, place] = moments[slot, place]
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
     for place in range(permutation.size):
-        good.permutation[place] = permutation[place]
-    good.random[0] = random[0]
+        good_permutation[place] = permutation[place]
+    good_random[0] = random[0]
     _arrange(permutation, random, shuffle)
 
 
-@_kernel
+@_inner
 def _add(target, source):
     """Add a vector to another."""
     for place in range(target.size):
         target[place] += source[place]
 
 
-@_kernel
+@_inner
 def _scale(target, factor):
     """Multiply a vector by a number."""
     for place in range(target.size):
         target[place] *= factor
 
 
-@njit(**_options)
-def _is_finite(value):
-    """Tell whether a sum is finite; reordered as in a kernel it would be though its parts are."""
-    return math.isfinite(value)
-
-
 @_kernel
 def _advance(
-    state, good, counts, losses, begin, batch_size, shuffle, steps, x1, x2, t1, t2, learning_rate
+    iteration,
+    epoch,
+    position,
+    partial,
+    values,
+    permutation,
+    random,
+    good_values,
+    good_permutation,
+    good_random,
+    counts,
+    losses,
+    begin,
+    batch_size,
+    shuffle,
+    steps,
+    x1,
+    x2,
+    t1,
+    t2,
+    learning_rate,
 ):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
 
     A loss of NaN says that training diverged.
     """
-    theta = state.theta
-    moments = state.moments
-    permutation = state.permutation
-    random = state.random
-    iteration = state.step
-    epoch = state.epoch
-    position = state.position
-    partial = state.partial
     n = x1.shape[0]
-    begun = 0
-    while begun < steps:
+    theta = values[0]
+    while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
-            _begin(good, theta, moments, permutation, random, shuffle and batch_size < n)
-        size = min(steps - begun, -(-(n - position) // batch_size))
+            _begin(
+                values,
+                permutation,
+                random,
+                good_values,
+                good_permutation,
+                good_random,
+                shuffle and batch_size < n,
+            )
+        size = min(steps, -(-(n - position) // batch_size))
         last = min(position + size * batch_size, n)
         partial = _stretch(
-            theta,
-            moments,
+            values,
             iteration,
             permutation,
             position,
@@ -903,20 +915,18 @@ def _advance(
             learning_rate,
         )
         iteration += size
-        begun += size
+        steps -= size
         position = last
-        if not _is_finite(partial):
+        if position == n and not _finite(theta):
             partial = math.nan
-            break
-        if position == n:
-            if not _finite(theta):
-                partial = math.nan
-                break
+        if not -math.inf < partial < math.inf:
+            partial, steps = math.nan, 0
+        elif position == n:
             losses[epoch - begin] = partial / n
             epoch += 1
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
-                break
+                steps = 0
     return iteration, epoch, position, partial
 
 
@@ -924,16 +934,18 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
-    state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
+    state, *changed = _copied(state, len(data[0]))
+    good, *kept = _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
     _whole("threads", 1 if threads is None else threads, 1)
+    reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
-    given = (good, counts, losses, first, batch_size, bool(shuffle))
+    given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            reached = _advance(state, *given, steps, *data, *rates)
+            reached = _advance(*reached, *given, steps, *data, *rates)
         step, epoch, position, partial = reached
         if math.isnan(partial):
             step, epoch = counts.tolist()
@@ -962,7 +974,7 @@ def _rate(name, value):
 
 
 def _copied(state, samples):
-    """Return a state with arrays of its own, for this number of samples."""
+    """Return a state with arrays of its own, and what training changes in it."""
     moments = (0, 10)
     if state.theta.dtype != real or state.moments.shape != moments:
         raise ValueError(
@@ -977,13 +989,17 @@ def _copied(state, samples):
                 "resume it with the same data"
             )
         permutation = np.arange(samples)
-    return state._replace(
-        theta=np.ascontiguousarray(state.theta).copy(),
-        moments=np.ascontiguousarray(state.moments).copy(),
-        permutation=np.array(permutation, np.int64),
-        random=np.array(state.random, np.uint64),
+    values = np.empty(10, real).reshape((1, 10))
+    values[0], values[1:] = state.theta, state.moments
+    order, random = np.array(permutation, np.int64), np.array(state.random, np.uint64)
+    state = state._replace(
+        theta=values[0],
+        moments=values[1:],
+        permutation=order,
+        random=random,
         partial=float(state.partial),
     )
+    return state, values, order, random
 
 
 @register_jitable

@@ -78,6 +78,7 @@ _BLOCK = 1024  # samples that are worked on at a time, so that their values stay
 
 _options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 _scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
@@ -304,35 +305,35 @@ def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
 
 @_kernel
 def _stretch(
-    theta, moments, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
+    values, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
 ):
     """Train on a stretch of the samples; all values are variables, which stay in registers.
 
     The gradients are sums over the samples of a step: `scale` makes means of them.
     """
-    W1_0_0 = theta[0]
-    W1_0_1 = theta[1]
-    W1_1_0 = theta[2]
-    W1_1_1 = theta[3]
-    W1_2_0 = theta[4]
-    W1_2_1 = theta[5]
-    W1_3_0 = theta[6]
-    W1_3_1 = theta[7]
-    b1_0 = theta[8]
-    b1_1 = theta[9]
-    W2_0_0 = theta[10]
-    W2_0_1 = theta[11]
-    W2_0_2 = theta[12]
-    W2_1_0 = theta[13]
-    W2_1_1 = theta[14]
-    W2_1_2 = theta[15]
-    b2_0 = theta[16]
-    b2_1 = theta[17]
-    b2_2 = theta[18]
-    W3_0 = theta[19]
-    W3_1 = theta[20]
-    W3_2 = theta[21]
-    b3 = theta[22]
+    W1_0_0 = values[0, 0]
+    W1_0_1 = values[0, 1]
+    W1_1_0 = values[0, 2]
+    W1_1_1 = values[0, 3]
+    W1_2_0 = values[0, 4]
+    W1_2_1 = values[0, 5]
+    W1_3_0 = values[0, 6]
+    W1_3_1 = values[0, 7]
+    b1_0 = values[0, 8]
+    b1_1 = values[0, 9]
+    W2_0_0 = values[0, 10]
+    W2_0_1 = values[0, 11]
+    W2_0_2 = values[0, 12]
+    W2_1_0 = values[0, 13]
+    W2_1_1 = values[0, 14]
+    W2_1_2 = values[0, 15]
+    b2_0 = values[0, 16]
+    b2_1 = values[0, 17]
+    b2_2 = values[0, 18]
+    W3_0 = values[0, 19]
+    W3_1 = values[0, 20]
+    W3_2 = values[0, 21]
+    b3 = values[0, 22]
     while position < last:
         samples = min(batch_size, last - position)
         loss_sum = 0.0
@@ -514,36 +515,36 @@ def _stretch(
         b3 -= factor_1 * g_b3
         partial += loss_sum
         position += samples
-    theta[0] = W1_0_0
-    theta[1] = W1_0_1
-    theta[2] = W1_1_0
-    theta[3] = W1_1_1
-    theta[4] = W1_2_0
-    theta[5] = W1_2_1
-    theta[6] = W1_3_0
-    theta[7] = W1_3_1
-    theta[8] = b1_0
-    theta[9] = b1_1
-    theta[10] = W2_0_0
-    theta[11] = W2_0_1
-    theta[12] = W2_0_2
-    theta[13] = W2_1_0
-    theta[14] = W2_1_1
-    theta[15] = W2_1_2
-    theta[16] = b2_0
-    theta[17] = b2_1
-    theta[18] = b2_2
-    theta[19] = W3_0
-    theta[20] = W3_1
-    theta[21] = W3_2
-    theta[22] = b3
+    values[0, 0] = W1_0_0
+    values[0, 1] = W1_0_1
+    values[0, 2] = W1_1_0
+    values[0, 3] = W1_1_1
+    values[0, 4] = W1_2_0
+    values[0, 5] = W1_2_1
+    values[0, 6] = W1_3_0
+    values[0, 7] = W1_3_1
+    values[0, 8] = b1_0
+    values[0, 9] = b1_1
+    values[0, 10] = W2_0_0
+    values[0, 11] = W2_0_1
+    values[0, 12] = W2_0_2
+    values[0, 13] = W2_1_0
+    values[0, 14] = W2_1_1
+    values[0, 15] = W2_1_2
+    values[0, 16] = b2_0
+    values[0, 17] = b2_1
+    values[0, 18] = b2_2
+    values[0, 19] = W3_0
+    values[0, 20] = W3_1
+    values[0, 21] = W3_2
+    values[0, 22] = b3
     return partial
 
 
 # -------------------------------------------------------------------------------- machinery
 
 
-@njit(**_options)
+@_inner
 def _finite(array):
     """Tell whether an array holds neither NaN nor infinity; without an exit it is vectorised."""
     found = True
@@ -907,7 +908,7 @@ def train(
     return state.parameters, losses
 
 
-@_kernel
+@_inner
 def _arrange(permutation, random, shuffle):
     """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
     word = random[0]
@@ -928,89 +929,90 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_kernel
-def _begin(good, theta, moments, permutation, random, shuffle):
+@_inner
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
     """Keep the state with which an epoch begins, and put the samples in order."""
-    for place in range(theta.size):
-        good.theta[place] = theta[place]
-        for slot in range(moments.shape[0]):
-            good.moments[slot, place] = moments[slot, place]
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
     for place in range(permutation.size):
-        good.permutation[place] = permutation[place]
-    good.random[0] = random[0]
+        good_permutation[place] = permutation[place]
+    good_random[0] = random[0]
     _arrange(permutation, random, shuffle)
 
 
-@_kernel
+@_inner
 def _add(target, source):
     """Add a vector to another."""
     for place in range(target.size):
         target[place] += source[place]
 
 
-@_kernel
+@_inner
 def _scale(target, factor):
     """Multiply a vector by a number."""
     for place in range(target.size):
         target[place] *= factor
 
 
-@njit(**_options)
-def _is_finite(value):
-    """Tell whether a sum is finite; reordered as in a kernel it would be though its parts are."""
-    return math.isfinite(value)
-
-
 @_kernel
-def _advance(state, good, counts, losses, begin, batch_size, shuffle, steps, x, y, learning_rate):
+def _advance(
+    iteration,
+    epoch,
+    position,
+    partial,
+    values,
+    permutation,
+    random,
+    good_values,
+    good_permutation,
+    good_random,
+    counts,
+    losses,
+    begin,
+    batch_size,
+    shuffle,
+    steps,
+    x,
+    y,
+    learning_rate,
+):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
 
     A loss of NaN says that training diverged.
     """
-    theta = state.theta
-    moments = state.moments
-    permutation = state.permutation
-    random = state.random
-    iteration = state.step
-    epoch = state.epoch
-    position = state.position
-    partial = state.partial
     n = x.shape[0]
-    begun = 0
-    while begun < steps:
+    theta = values[0]
+    while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
-            _begin(good, theta, moments, permutation, random, shuffle and batch_size < n)
-        size = min(steps - begun, -(-(n - position) // batch_size))
+            _begin(
+                values,
+                permutation,
+                random,
+                good_values,
+                good_permutation,
+                good_random,
+                shuffle and batch_size < n,
+            )
+        size = min(steps, -(-(n - position) // batch_size))
         last = min(position + size * batch_size, n)
         partial = _stretch(
-            theta,
-            moments,
-            iteration,
-            permutation,
-            position,
-            last,
-            batch_size,
-            partial,
-            x,
-            y,
-            learning_rate,
+            values, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
         )
         iteration += size
-        begun += size
+        steps -= size
         position = last
-        if not _is_finite(partial):
+        if position == n and not _finite(theta):
             partial = math.nan
-            break
-        if position == n:
-            if not _finite(theta):
-                partial = math.nan
-                break
+        if not -math.inf < partial < math.inf:
+            partial, steps = math.nan, 0
+        elif position == n:
             losses[epoch - begin] = partial / n
             epoch += 1
             position, partial = 0, 0.0
             if epoch - begin == losses.size:
-                break
+                steps = 0
     return iteration, epoch, position, partial
 
 
@@ -1018,16 +1020,18 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     """Run compiled slices of about 0.2 s until `epochs` more epochs are done."""
     epochs = _whole("epochs", epochs, 0)
     batch_size = min(_whole("batch_size", batch_size, 1), len(data[0]))
-    state, good = _copied(state, len(data[0])), _copied(state, len(data[0]))
+    state, *changed = _copied(state, len(data[0]))
+    good, *kept = _copied(state, len(data[0]))
     counts = np.array([state.step, state.epoch])
     losses = np.empty(epochs, np.float64)
     _whole("threads", 1 if threads is None else threads, 1)
+    reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
-    given = (good, counts, losses, first, batch_size, bool(shuffle))
+    given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()
         with np.errstate(all="ignore"):
-            reached = _advance(state, *given, steps, *data, *rates)
+            reached = _advance(*reached, *given, steps, *data, *rates)
         step, epoch, position, partial = reached
         if math.isnan(partial):
             step, epoch = counts.tolist()
@@ -1056,7 +1060,7 @@ def _rate(name, value):
 
 
 def _copied(state, samples):
-    """Return a state with arrays of its own, for this number of samples."""
+    """Return a state with arrays of its own, and what training changes in it."""
     moments = (0, 23)
     if state.theta.dtype != real or state.moments.shape != moments:
         raise ValueError(
@@ -1071,13 +1075,17 @@ def _copied(state, samples):
                 "resume it with the same data"
             )
         permutation = np.arange(samples)
-    return state._replace(
-        theta=np.ascontiguousarray(state.theta).copy(),
-        moments=np.ascontiguousarray(state.moments).copy(),
-        permutation=np.array(permutation, np.int64),
-        random=np.array(state.random, np.uint64),
+    values = np.empty(23, real).reshape((1, 23))
+    values[0], values[1:] = state.theta, state.moments
+    order, random = np.array(permutation, np.int64), np.array(state.random, np.uint64)
+    state = state._replace(
+        theta=values[0],
+        moments=values[1:],
+        permutation=order,
+        random=random,
         partial=float(state.partial),
     )
+    return state, values, order, random
 
 
 @register_jitable

@@ -81,9 +81,9 @@ if _WRITTEN:
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
-        """Return a part of a vector as a contiguous array, which must not outlive the vector.
+        """Return a part of a contiguous array as one too, which must not outlive it.
 
-        That is memory[first : first + size].reshape(shape), without Numba's work for each reshape.
+        That is memory.ravel()[first : first + size].reshape(shape), without Numba's work for that.
         """
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -173,7 +173,7 @@ else:
         size = 1
         for length in shape:
             size *= length
-        return memory[first : first + size].reshape(shape)
+        return memory.reshape(-1)[first : first + size].reshape(shape)
 
 
 # ------------------------------------------------------------------------------ vectors

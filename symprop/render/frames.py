@@ -23,10 +23,11 @@ from symprop.render.texts import call, joined
 __all__ = ["Frames"]
 
 _MACHINERY = (
-    "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "moments",
-    "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size", "total",
-    "scale", "element", "good", "counts", "losses", "begin", "steps", "n", "mode",
-    "low", "high", "start", "begun", "crew", "thread", "other", "phase", "into",
+    "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "values",
+    "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size",
+    "total", "scale", "element", "good_values", "good_permutation", "good_random", "counts",
+    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper", "share", "crew",
+    "thread", "other", "phase", "into",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 
@@ -165,6 +166,15 @@ class Frames:
         if not parameter.shape:
             return f"{name}[{low}]"
         return f"{name}[{low}:{low + prod(parameter.shape)}]{_reshape(parameter.shape)}"
+
+    def row(self, matrix: str, row: int | str, low: str = "0", high: str = "") -> str:
+        """Return the text of a row of a matrix of all values, in lanes from `low` to `high`."""
+        if not self.lanes:
+            return f"{matrix}[{row}]"
+        start = f"{row} * {matrix}.shape[1]" if isinstance(row, str) else str(row * self.size)
+        places = [place for place in (start, low) if place != "0"]
+        size = f"{high} - {low}" if high else self.size
+        return f"_view({matrix}, {' + '.join(places) or 0}, ({size},))"
 
     def view(self, vector: str, parameter: Parameter) -> str:
         """Return the text of a parameter's part of a flat vector, for use inside one kernel."""

@@ -21,6 +21,10 @@ from symprop.render.texts import call, joined
 __all__ = ["Loop"]
 
 
+_KEPT = ("values", "permutation", "random", "good_values", "good_permutation", "good_random")
+"""What training changes, and where it is kept as it was when the epoch began."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Writes the functions that train."""
@@ -39,6 +43,7 @@ class Loop:
             **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
             "advance_signature": joined(call("def _advance(", self._advance_arguments(), "):")),
             "advance_body": joined(self._advance()),
+            "values": self.frames.memory((1 + len(self._slots)) * self.frames.size),
             "room": joined(f"        {made}," for _, made in self._room()),
             "resume_signature": self._public("resume", "state: State", False),
             "train_signature": self._public("train", "parameters: Parameters", True),
@@ -54,9 +59,9 @@ class Loop:
 
     def _update_arguments(self) -> list[str]:
         n = self.frames.named
-        slots = [n[slot] for slot in self.frames.options.optimizer.slots]
-        given = [n["theta"], *slots, n["gradient"], n["scale"], n["iteration"]]
-        return [*given, *self.frames.rates.values()]
+        vectors = [n[name] for name in ("theta", *self._slots, "gradient")]
+        rest = [n[name] for name in ("scale", "iteration")]
+        return [*vectors, *rest, *self.frames.rates.values()]
 
     def _update(self) -> Iterator[str]:
         optimizer, n = self.frames.options.optimizer, self.frames.named
@@ -69,25 +74,30 @@ class Loop:
         yield from Lines(Printer(self.frames.options.dtype, {**n, **names})).body(update.body, 2)
 
     def _updated(self) -> Iterator[str]:
-        """Yield the lines of a step that apply the update rule to what is trainable."""
-        n, lanes, ranges = self.frames.named, self.frames.lanes, self._trainable()
-        source = f"{n['crew']}.gradients[0]" if lanes else n["gradient"]
-        depth, part = 2, ""
-        if len(ranges) == 1 and ranges[0] != (0, self.frames.size):
-            ranges = [*ranges, (0, 0)]
-        if lanes:
-            part = f"[{n['low']}:{n['high']}]"
-        if len(ranges) > 1:
-            spans = ", ".join(f"({low}, {high})" for low, high in ranges)
-            yield f"        for {n['start']}, {n['last']} in ({spans}):"
-            start = f"max({n['start']}, {n['low']})" if lanes else n["start"]
-            stop = f"min({n['last']}, {n['high']})" if lanes else n["last"]
-            part, depth = f"[{start} : {stop}]" if lanes else f"[{start}:{stop}]", 3
-        moments = [f"{n['moments']}[{row}]" for row in range(len(self._slots))]
-        parts = [f"{vector}{part}" for vector in (n["theta"], *moments, source)]
+        """Yield the calls that apply the update rule to what is trainable."""
+        n = self.frames.named
         rest = [f"1.0 / {n['size']}", n["iteration"], *self.frames.rates.values()]
-        if ranges:
-            yield from self._called("", "_update", [*parts, *rest], depth)
+        rows = range(1 + len(self._slots))
+        for low, high in self._trainable():
+            parts = [self._part(n["values"], row, low, high) for row in rows]
+            source = n["gradient"]
+            if self.frames.lanes:
+                source = self._part(f"{n['crew']}.gradients", 0, low, high)
+            elif (low, high) != (0, self.frames.size):
+                source = f"{source}[{low}:{high}]"
+            yield from self._called("", "_update", [*parts, source, *rest], 2)
+
+    def _part(self, matrix: str, row: int, low: int, high: int) -> str:
+        """Return the text of what a thread has of these elements of a row of a matrix."""
+        frames, n = self.frames, self.frames.named
+        whole = (low, high) == (0, frames.size)
+        if not frames.lanes:
+            return frames.row(matrix, row) + ("" if whole else f"[{low}:{high}]")
+        if whole:
+            return frames.row(matrix, row, n["lower"], n["upper"])
+        start = f"max({low}, {n['lower']})" if low else n["lower"]
+        stop = f"min({high}, {n['upper']})" if high < frames.size else n["upper"]
+        return f"{frames.row(matrix, row)}[{start} : {stop}]"
 
     def _called(self, result: str, function: str, arguments: list[str], depth: int) -> list[str]:
         """Return the lines of a large function's call, in lanes where its code is."""
@@ -115,7 +125,8 @@ class Loop:
 
     def _advance_arguments(self) -> list[str]:
         n = self.frames.named
-        given = ["state", n["good"], n["counts"], n["losses"], n["begin"], "batch_size", "shuffle"]
+        names = ("iteration", "epoch", "position", "partial", *_KEPT, "counts", "losses", "begin")
+        given = [*(n[name] for name in names), "batch_size", "shuffle"]
         crew = [n["crew"], n["thread"]] if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
         room = [name for name, _ in self._room()]
@@ -138,11 +149,6 @@ class Loop:
 
     def _advance(self) -> Iterator[str]:
         n = self.frames.named
-        for name in ("theta", "moments", "permutation", "random"):
-            yield f"    {n[name]} = state.{name}"
-        yield f"    {n['iteration']} = state.step"
-        for name in ("epoch", "position", "partial"):
-            yield f"    {n[name]} = state.{name}"
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
         yield from self._by_stretches() if self._stretch else self._by_steps()
         reached = ("iteration", "epoch", "position", "partial")
@@ -151,8 +157,8 @@ class Loop:
     def _by_stretches(self) -> Iterator[str]:
         """Yield the loop over stretches of steps, each inside one epoch."""
         n = self.frames.named
-        yield f"    {n['begun']} = 0"
-        yield f"    while {n['begun']} < {n['steps']}:"
+        yield f"    {n['theta']} = {self.frames.row(n['values'], 0)}"
+        yield f"    while {n['steps']} > 0:"
         yield f"        if {n['position']} == 0:"
         yield from self._begun(3)
         if self._stretch:
@@ -161,16 +167,19 @@ class Loop:
 
     def _by_steps(self) -> Iterator[str]:
         """Yield the views of the parameters and the loop over the steps."""
-        n, kernel = self.frames.named, self.frames.program.gradient
-        for parameter in self.frames.parameters(kernel):
+        frames, n = self.frames, self.frames.named
+        yield f"    {n['theta']} = {frames.row(n['values'], 0)}"
+        for parameter in frames.parameters(frames.program.gradient):
             if parameter.shape:
-                yield f"    {parameter.name} = {self.frames.view('theta', parameter)}"
-        if self.frames.lanes:
-            own = f"{n['crew']}.gradients[{n['thread']}, :{self.frames.size}]"  # rows are padded
-            yield f"    {n['gradient']} = {own}"
+                yield f"    {parameter.name} = {frames.view('theta', parameter)}"
+        if frames.lanes:
+            gradients = f"{n['crew']}.gradients"
+            yield f"    {n['gradient']} = {frames.row(gradients, n['thread'])}"
+            yield from self._shared(frames.size, n["lower"], n["upper"], 1)
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
-        yield f"    for _ in range({n['steps']}):"
+        yield f"    while {n['steps']} > 0:"
+        yield f"        {n['steps']} -= 1"
         yield from self._step()
         if self.frames.lanes:
             yield f"    _restore({n['mode']})"
@@ -187,27 +196,23 @@ class Loop:
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
         low, high = "0", n["size"]
         if lanes:
-            crew, low, high = n["crew"], n["low"], n["high"]
-            share = f"_share({n['size']}, {crew}.threads)"
-            yield f"        {low} = min({n['thread']} * {share}, {n['size']})"
-            yield f"        {high} = min({low} + {share}, {n['size']})"
-            yield f"        if {low} == {high}:"
-            yield f"            {n['gradient']}[:] = 0.0"
+            low, high = n["low"], n["high"]
+            yield from self._shared(n["size"], low, high, 2)
         yield f"        {n['total']} = 0.0"
         yield f"        for {n['first']} in range({low}, {high}, _BLOCK):"
         yield f"            {n['rows']} = min(_BLOCK, {high} - {n['first']})"
         yield from self._block_gradient(low)
         if lanes:
-            yield from self._shared()
+            yield from self._summed()
         yield from self._finish()
 
     def _begun(self, depth: int) -> Iterator[str]:
         """Yield what an epoch begins with: the state is kept, the samples are put in order."""
         n = self.frames.named
-        names = (n[name] for name in ("good", "theta", "moments", "permutation", "random"))
+        names = [n[name] for name in _KEPT]
         shuffled = f"shuffle and batch_size < {n['n']}"
         yield f"{'    ' * depth}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
-        yield from self._called("", "_begin", [*names, shuffled], depth)
+        yield from call("_begin(", [*names, shuffled], depth=depth)
 
     def _met(self, depth: int) -> Iterator[str]:
         """Yield the lines in which the threads wait for each other."""
@@ -215,22 +220,27 @@ class Loop:
         yield f"{'    ' * depth}{n['phase']} += {n['crew']}.threads"
         yield f"{'    ' * depth}_meet({n['crew']}.arrived, {n['phase']})"
 
-    def _shared(self) -> Iterator[str]:
+    def _shared(self, count: int | str, low: str, high: str, depth: int) -> Iterator[str]:
+        """Yield the lines that give a thread its share of elements, from `low` to `high`."""
+        n, margin = self.frames.named, "    " * depth
+        yield f"{margin}{n['share']} = _share({count}, {n['crew']}.threads)"
+        yield f"{margin}{low} = min({n['thread']} * {n['share']}, {count})"
+        yield f"{margin}{high} = min({low} + {n['share']}, {count})"
+
+    def _summed(self) -> Iterator[str]:
         """Yield what the threads add up: the losses, and each its part of the gradients."""
         n = self.frames.named
-        crew = n["crew"]
+        crew, other = n["crew"], n["other"]
+        place, length = n["origin"], f"({n['upper']} - {n['lower']},)"
+        parts = [f"_view({crew}.gradients, {start}, {length})" for start in (n["lower"], place)]
         yield f"        {crew}.totals[{n['thread']}] = {n['total']}"
         yield from self._met(2)
-        yield f"        {n['total']} = 0.0"
-        share = f"_share({self.frames.size}, {crew}.threads)"
-        yield f"        {n['low']} = min({n['thread']} * {share}, {self.frames.size})"
-        yield f"        {n['high']} = min({n['low']} + {share}, {self.frames.size})"
-        yield f"        for {n['other']} in range({crew}.threads):"
-        yield f"            {n['total']} += {crew}.totals[{n['other']}]"
-        yield f"            if {n['other']} > 0:"
-        part = f"{n['low']}:{n['high']}"
-        parts = [f"{crew}.gradients[{place}][{part}]" for place in ("0", n["other"])]
-        yield from self._called("", "_add", parts, 4)
+        yield f"        {n['total']} = {crew}.totals[0]"
+        yield f"        for {other} in range(1, {crew}.threads):"
+        yield f"            if {other} * {n['share']} < {n['size']}:  # else it had no samples"
+        yield f"                {n['total']} += {crew}.totals[{other}]"
+        yield f"                {place} = {other} * {crew}.gradients.shape[1] + {n['lower']}"
+        yield from call("_add(", parts, depth=4)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
         frames, n = self.frames, self.frames.named
@@ -249,7 +259,7 @@ class Loop:
         arguments = [*weights, *batches, n["into"], *workspace]
         yield from self._called(f"{n['total']} += ", "_gradient_block", arguments, 3)
         yield f"            if {n['first']} > {low}:"
-        yield from self._called("", "_add", [n["gradient"], n["part"]], 4)
+        yield f"                _add({n['gradient']}, {n['part']})"
 
     def _finish(self) -> Iterator[str]:
         n, lanes = self.frames.named, self.frames.lanes
@@ -262,21 +272,22 @@ class Loop:
         yield from self._checked()
 
     def _checked(self) -> Iterator[str]:
-        """Yield what follows the steps: a test for divergence, and the end of an epoch."""
+        """Yield what follows the steps: a test for divergence, and the end of an epoch.
+
+        The loop has one exit: at each, Numba would write the end of every array's life.
+        """
         n = self.frames.named
-        yield f"        if not _is_finite({n['partial']}):"
+        yield f"        if {n['position']} == {n['n']} and not _finite({n['theta']}):"
         yield f"            {n['partial']} = math.nan"
-        yield "            break"
-        yield f"        if {n['position']} == {n['n']}:"
-        yield f"            if not _finite({n['theta']}):"
-        yield f"                {n['partial']} = math.nan"
-        yield "                break"
+        yield f"        if not -math.inf < {n['partial']} < math.inf:"
+        yield f"            {n['partial']}, {n['steps']} = math.nan, 0"
+        yield f"        elif {n['position']} == {n['n']}:"
         place = f"{n['losses']}[{n['epoch']} - {n['begin']}]"
         yield f"            {place} = {n['partial']} / {n['n']}"
         yield f"            {n['epoch']} += 1"
         yield f"            {n['position']}, {n['partial']} = 0, 0.0"
         yield f"            if {n['epoch']} - {n['begin']} == {n['losses']}.size:"
-        yield "                break"
+        yield f"                {n['steps']} = 0"
 
     # ---------------------------------------------------------------- what Python code calls
 

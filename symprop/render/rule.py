@@ -51,7 +51,8 @@ def factored(update: Rule, frames: Frames) -> tuple[list[str], dict[str, str]]:
     taken = {*frames.program.taken, *n.values(), *rates.values()}
     factors = {name: new_name(name, taken) for name, _ in update.factors}
     same = {**rates, SCALE.name: n["scale"], "t": n["iteration"]}
-    once = Printer("float64", same)
+    real = f"float({n['iteration']})"  # Numba compiles a power of its own for an integer
+    once = Printer("float64", {**same, "t": real})
     lines = [f"{factors[name]} = real({once.expression(value)})" for name, value in update.factors]
     if frames.options.dtype != "float64":
         same = {name: f"real({shown})" for name, shown in same.items()}

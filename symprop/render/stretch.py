@@ -47,17 +47,17 @@ class Stretch:
         """Yield the steps up to the end of the epoch, or as many as are left, in `_advance`."""
         n = self.frames.named
         left = f"-(-({n['n']} - {n['position']}) // batch_size)"
-        yield f"        {n['size']} = min({n['steps']} - {n['begun']}, {left})"
+        yield f"        {n['size']} = min({n['steps']}, {left})"
         yield f"        {n['last']} = min({n['position']} + {n['size']} * batch_size, {n['n']})"
         yield from call(f"{n['partial']} = _stretch(", self._arguments(), depth=2)
         yield f"        {n['iteration']} += {n['size']}"
-        yield f"        {n['begun']} += {n['size']}"
+        yield f"        {n['steps']} -= {n['size']}"
         yield f"        {n['position']} = {n['last']}"
 
     def _arguments(self) -> list[str]:
         """Return the arguments, which `_advance` has under the same names."""
         n = self.frames.named
-        names = ("theta", "moments", "iteration", "permutation", "position", "last")
+        names = ("values", "iteration", "permutation", "position", "last")
         data = [v.name for v in self.frames.data]
         return [
             *(n[name] for name in names),
@@ -119,10 +119,10 @@ class Stretch:
         n = self.frames.named
         for parameter in self.frames.network.parameters:
             for place, name, moments in self._variables(parameter):
-                pairs = [(name, f"{n['theta']}[{place}]")]
+                pairs = [(name, f"{n['values']}[0, {place}]")]
                 if parameter.trainable:
-                    rows = enumerate(moments)
-                    pairs += [(slot, f"{n['moments']}[{row}, {place}]") for row, slot in rows]
+                    rows = enumerate(moments, 1)
+                    pairs += [(slot, f"{n['values']}[{row}, {place}]") for row, slot in rows]
                 elif out:
                     pairs = []
                 for variable, memory in pairs:
