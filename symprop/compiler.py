@@ -83,9 +83,23 @@ class CompiledModule:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.module, name)
 
+    def __reduce__(self) -> tuple[Callable[..., CompiledModule], tuple[Any, ...]]:
+        """Copy and pickle the text with what it was made from; it is loaded again."""
+        derivation, options = self.origin()
+        return _loaded, (self.source, self.NAME, derivation.network, options)
+
     def __dir__(self) -> list[str]:
         """List the fields and the names of the generated module."""
         return sorted({*object.__dir__(self), *(n for n in _DELEGATED if hasattr(self.module, n))})
+
+
+def _loaded(source: str, name: str, network: Network, options: Options) -> CompiledModule:
+    def origin() -> tuple[Derivation, Options]:
+        from symprop.derivation import differentiate
+
+        return differentiate(network), options
+
+    return CompiledModule(source, load(source, name), memoised(origin))
 
 
 def source_text(derivation: Derivation, options: Options) -> str:

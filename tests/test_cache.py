@@ -93,7 +93,7 @@ def place(tmp_path: Path, monkeypatch) -> Path:
 
 def again(text: str = SOURCE, name: str = "mixed"):
     """Load a text as a new process would."""
-    for title in [title for title in sys.modules if title.startswith("symprop_generated_")]:
+    for title in [title for title in sys.modules if title.startswith("symprop.loader.")]:
         del sys.modules[title]
     return load(text, name)
 
