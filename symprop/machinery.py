@@ -12,25 +12,24 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.extending import intrinsic
 
-try:
-    from llvmlite import binding, ir
-    from numba import types
+try:  # names that Numba does not promise
     from numba.core.cgutils import (
         alloca_once,
         for_range_slice,
         get_or_insert_function,
         unpack_tuple,
     )
-    from numba.extending import intrinsic
     from numba.np.arrayobj import populate_array
 except ImportError as error:
-    intrinsic = None
+    populate_array = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 
 # ------------------------------------------------------------------------------ modes
-_WRITTEN = intrinsic is not None and not config.DISABLE_JIT  # else plain loops do the same
+_WRITTEN = populate_array is not None and not config.DISABLE_JIT  # else plain loops do the same
 
 
 def _prefer_512(function: Any) -> None:

@@ -91,8 +91,9 @@ def test_text_parses_and_imports_only_what_it_may(build) -> None:
     }  # fmt: skip
     always = {"math", "threading", "time", "typing", "numpy", "numba"}
     vectors = {"collections", "contextlib", "functools", "llvmlite", "os", "warnings"}
-    lanes = "_hot()" in text(build())
-    assert names <= always | (vectors if lanes else set())
+    scalars = {"functools", "llvmlite"}
+    lanes, traced = "_hot()" in text(build()), "_scalar(" in text(build())
+    assert names <= always | (vectors if lanes else set()) | (scalars if traced else set())
     assert ast.get_docstring(tree).splitlines()[0].endswith(".")
 
 

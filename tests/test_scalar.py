@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import platform
 import re
@@ -70,14 +71,24 @@ WIDE = CIRCULAR | {"erfc", "normal_cdf", "gelu"}
 def module(dtype: type, jit: bool) -> ModuleType:
     """Return the functions as a generated module holds them."""
     name = np.dtype(dtype).name
-    text = [
-        "import math\nimport numpy as np\nfrom numba import njit", f"real = np.{name}",
-        'options = {"error_model": "numpy", "forceinline": True}',
-        '_scalar = njit(fastmath={"contract", "nsz"}, **options)',
-    ]  # fmt: skip
+    text = ["import math", scalar.imports(), f"real = np.{name}", scalar.machinery()]
     for part in dict.fromkeys(p for n in scalar.SCALARS for p in (*scalar.requires(n, name), n)):
         text += ["@_scalar", scalar.source(part, name)]
     return load("\n".join(text), "scalars", jit=jit)
+
+
+def arity(name: str) -> int:
+    return len(inspect.signature(scalar.functions("float64")[name]).parameters)
+
+
+@cache
+def function(name: str, dtype: type, jit: bool = True) -> Callable:
+    """Return a function that is called from compiled code, or as plain Python."""
+    called = getattr(module(dtype, jit), name)
+    if not jit:
+        return called
+    one, two = (lambda a: called(a)), (lambda a, b: called(a, b))
+    return numba.njit(error_model="numpy")(two if arity(name) == 2 else one)
 
 
 def points(dtype: type) -> np.ndarray:
@@ -142,7 +153,7 @@ def worst_error(function: Callable, name: str, dtype: type) -> tuple[float, floa
 @pytest.mark.parametrize("name", TRUTH)
 @pytest.mark.parametrize("jit", [True, False], ids=["compiled", "plain"])
 def test_right_over_the_whole_range(name, dtype, jit):
-    error, where = worst_error(getattr(module(dtype, jit), name), name, dtype)
+    error, where = worst_error(function(name, dtype, jit), name, dtype)
     assert error <= BOUNDS[dtype].get(name, 2), f"{name}({where!r}): {error} ULP"
 
 
@@ -175,7 +186,7 @@ def test_limits_and_nan(dtype, jit):
     with np.errstate(all="ignore"):
         for name in TRUTH:
             further = tuple(map(dtype, TRUTH[name][1]))
-            call = getattr(module(dtype, jit), name)
+            call = function(name, dtype, jit)
             if name in LIMITS:
                 ends = call(dtype(-np.inf), *further), call(dtype(np.inf), *further)
                 assert ends == LIMITS[name], name
@@ -187,24 +198,27 @@ def test_limits_and_nan(dtype, jit):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_at_the_ends_of_the_domain(dtype):
-    here = module(dtype, True)
-    nan = [
-        here.log(dtype(-1)), here.log1p(dtype(-1.5)), here.asin(dtype(1.5)), here.acos(dtype(-2)),
-        here.acosh(dtype(0.5)), here.acosh(dtype(-1e30)), here.atanh(dtype(2)),
-        *(getattr(here, name)(dtype(np.inf)) for name in CIRCULAR),
-        *(getattr(here, name)(dtype(5e8)) for name in CIRCULAR),  # too large for the reduction
-    ]  # fmt: skip
-    assert all(map(math.isnan, nan))
-    assert here.log(dtype(0)) == here.log1p(dtype(-1)) == -math.inf
-    assert here.log(dtype(np.inf)) == here.log1p(dtype(np.inf)) == math.inf
-    assert here.atanh(dtype(1)) == here.acosh(dtype(np.inf)) == math.inf
-    assert here.atan(dtype(np.inf)) == dtype(math.pi / 2)
-
-
 @pytest.mark.parametrize("jit", [True, False], ids=["compiled", "plain"])
-def test_maximum_and_minimum(jit):
-    maximum, minimum = module(np.float64, jit).maximum, module(np.float64, jit).minimum
+def test_at_the_ends_of_the_domain(dtype, jit):
+    def value(name: str, z: float) -> float:
+        return function(name, dtype, jit)(dtype(z))
+
+    outside = {"log": -1, "log1p": -1.5, "asin": 1.5, "acos": -2, "acosh": 0.5, "atanh": 2}
+    outside |= dict.fromkeys(CIRCULAR, np.inf)
+    with np.errstate(all="ignore"):
+        assert all(math.isnan(value(name, z)) for name, z in outside.items())
+        assert math.isnan(value("acosh", -1e30))
+        assert all(math.isnan(value(name, 5e8)) for name in CIRCULAR)  # too large to be reduced
+        assert value("log", 0) == value("log1p", -1) == -math.inf
+        assert value("log", np.inf) == value("log1p", np.inf) == math.inf
+        assert value("atanh", 1) == value("acosh", np.inf) == math.inf
+        assert value("atan", np.inf) == dtype(math.pi / 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "plain"])
+def test_maximum_and_minimum(dtype, jit):
+    maximum, minimum = (function(name, dtype, jit) for name in ("maximum", "minimum"))
     assert (maximum(2.0, 3.0), maximum(3.0, 2.0)) == (3, 3)
     assert (minimum(2.0, 3.0), minimum(3.0, 2.0)) == (2, 2)
     for pair in ((math.nan, 1.0), (1.0, math.nan)):
@@ -212,23 +226,20 @@ def test_maximum_and_minimum(jit):
         assert math.isnan(minimum(*pair))
 
 
-def loop(function: Callable, dtype: type, flags: set[str] | bool) -> Callable:
+def loop(called: Callable, further: tuple, flags: set[str] | bool) -> Callable:
     """Return a compiled loop over one array, as kernels have it."""
-    further = tuple(
-        map(dtype, (0.5,) * (function.py_func.__code__.co_argcount - 1))
-    )  # the same for all
 
     @numba.njit(error_model="numpy", fastmath=flags)
     def run(x, y):
         for i in range(x.size):
-            y[i] = function(x[i], *further)
+            y[i] = called(x[i], *further)
 
     return run
 
 
-def own_body(function: Callable) -> str:
+def own_body(compiled: Callable) -> str:
     """Return the LLVM text of the function itself, without Numba's wrappers for Python."""
-    (text,) = function.inspect_llvm().values()
+    (text,) = compiled.inspect_llvm().values()
     bodies = re.findall(r"^define [^\n]*\{\n.*?^\}", text, re.MULTILINE | re.DOTALL)
     (own,) = [body for body in bodies if not re.search(r"cpython|cfunc|NRT_", body.splitlines()[0])]
     return own
@@ -254,22 +265,22 @@ x86 = pytest.mark.skipif(
 @pytest.mark.parametrize("name", scalar.SCALARS)
 def test_a_loop_is_vectorised(name, dtype):
     flags = {"contract", "nsz", "arcp", "reassoc"}
-    assert vectorised(loop(getattr(module(dtype, True), name), dtype, flags), dtype)
+    further = (dtype(0.5),) * (arity(name) - 1)
+    assert vectorised(loop(getattr(module(dtype, True), name), further, flags), dtype)
 
 
 @x86
 def test_a_loop_over_the_c_library_is_not():
     """Negative control of the test above."""
-    assert not vectorised(loop(numba.njit(lambda z: math.tanh(z)), np.float64, True), np.float64)
+    assert not vectorised(loop(numba.njit(lambda z: math.tanh(z)), (), True), np.float64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["exp", "tanh", "log", "sin", "sigmoid", "gelu", "expm1"])
 def test_the_flags_of_the_caller_do_not_reach_it(name, dtype):
     """Where additions may be reordered, rounding by adding a large number would be removed."""
-    run = loop(
-        getattr(module(dtype, True), name), dtype, {"contract", "nsz", "arcp", "reassoc", "afn"}
-    )
+    flags = {"contract", "nsz", "arcp", "reassoc", "afn"}
+    run = loop(getattr(module(dtype, True), name), (), flags)
 
     def one(z):
         x = np.full(40, z)
@@ -282,19 +293,29 @@ def test_the_flags_of_the_caller_do_not_reach_it(name, dtype):
 
 @pytest.mark.parametrize("name", sorted(set(scalar.SCALARS) - WIDE))
 def test_float32_stays_float32(name):
-    function = getattr(module(np.float32, True), name)
-    arguments = (numba.float32,) * function.py_func.__code__.co_argcount
-    fresh = numba.njit(error_model="numpy")(function.py_func)
-    fresh.compile(arguments)
-    assert fresh.overloads[arguments].signature.return_type == numba.float32
-    assert "double" not in own_body(fresh)
+    compiled = function(name, np.float32)
+    compiled(*[np.float32(1)] * arity(name))
+    assert "double" not in own_body(compiled)
 
 
-@pytest.mark.parametrize("name", sorted(WIDE))
-def test_what_is_computed_in_float64_returns_float32(name):
-    function = getattr(module(np.float32, True), name)
-    function(np.float32(1))
-    assert {o.signature.return_type for o in function.overloads.values()} == {numba.float32}
+@pytest.mark.parametrize("name", scalar.SCALARS)
+def test_takes_and_returns_numbers_of_its_type(name):
+    for dtype, kind in ((np.float32, numba.float32), (np.float64, numba.float64)):
+        compiled = function(name, dtype)
+        for argument in (np.float32(1), np.float64(1), np.int64(1)):
+            compiled(*[argument] * arity(name))
+        assert len(compiled.overloads) == 3
+        assert {o.signature.return_type for o in compiled.overloads.values()} == {kind}
+
+
+def test_a_jump_is_refused():
+    """Else the first branch would be taken always."""
+    text = ["import math", scalar.imports(), "real = np.float64", scalar.machinery()]
+    text += ["@_scalar", "def jumping(z):", "    return -z if z < real(0.0) else z"]
+    jumping = load("\n".join(text), "jumping").jumping
+    assert jumping(-1.0) == 1
+    with pytest.raises(TypeError, match=r"known once the code runs; _where\(condition, a, b\)"):
+        numba.njit(lambda z: jumping(z))(-1.0)
 
 
 def test_a_bare_literal_would_be_seen():
@@ -310,8 +331,8 @@ def test_requirements_come_first_and_suffice(dtype):
         names: dict = {"math": math, "np": np, "real": np.dtype(dtype).type}
         for needed in (*scalar.requires(name, dtype), name):
             exec(scalar.source(needed, dtype), names)
-        count = scalar.functions(dtype)[name].__code__.co_argcount
-        assert math.isfinite(names[name](*[-0.5 if name == "atanh" else 1.0] * count))
+        z = -0.5 if name == "atanh" else 1.0
+        assert math.isfinite(names[name](*[z] * arity(name)))
     assert "_scaled_exp" in scalar.requires("exp", dtype)
 
 

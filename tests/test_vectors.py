@@ -354,9 +354,9 @@ def test_plain_python() -> None:
 
 
 def test_without_the_interface(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba.extending", ModuleType("numba.extending"))
+    monkeypatch.setitem(sys.modules, "numba.core.cgutils", ModuleType("numba.core.cgutils"))
     names: dict[str, Any] = {}
-    with pytest.warns(UserWarning, match=r"intrinsic.*plain loops are used"):
+    with pytest.warns(UserWarning, match=r"alloca_once.*plain loops are used"):
         exec(vectors.imports() + "\n\n" + vectors.text(), names)
     case = random_case(3)
     check(case, names["_contraction"](*case.arguments()))

@@ -15,7 +15,7 @@ from typing import Any
 from sympy.core.parameters import distribute
 
 import symprop
-from symprop import vectors
+from symprop import scalar, vectors
 from symprop.errors import LoweringError
 from symprop.formulas import text
 from symprop.lower.program import Initial, Program
@@ -27,7 +27,6 @@ from symprop.render.frames import Frames
 from symprop.render.imports import imports
 from symprop.render.loop import Loop
 from symprop.render.texts import joined
-from symprop.scalar import SCALARS, requires, source
 from symprop.templating import environment, template_source
 
 __all__ = ["MARKER", "TEMPLATE", "render", "template_source"]
@@ -69,20 +68,28 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         **Loop(frames).context(),
         "lanes": program.strategy.lanes,
         "work": program.work,
-        "imports": imports(vectors.imports() if frames.lanes else ""),
         "forms": joined(frames.forms.lines()),
     }
     called = "\n".join(str(part) for key, part in context.items() if key != "docstring")
-    machinery = vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.lanes else ""
-    return {**context, "vectors": machinery, "scalars": _scalars(called, options.dtype)}
+    scalars = _scalars(called, options.dtype)
+    return {
+        **context,
+        "imports": imports(
+            vectors=vectors.imports() if frames.lanes else "",
+            scalars=scalar.imports() if scalars else "",
+        ),
+        "vectors": vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.lanes else "",
+        "scalars": scalars,
+        "tracing": scalar.machinery().rstrip(),
+    }
 
 
-def _scalars(called: str, dtype: str) -> list[str]:
-    """Return the text of the scalar functions that the kernels call."""
+def _scalars(called: str, dtype: str) -> dict[str, str]:
+    """Return the scalar functions that the kernels call, and those that these call: their texts."""
     code = re.sub(r"#.*", "", called)
-    used = [name for name in SCALARS if re.search(rf"(?<![\w.]){name}\(", code)]
-    ordered = dict.fromkeys(name for use in used for name in (*requires(use, dtype), use))
-    return [source(name, dtype).rstrip() + "\n" for name in ordered]
+    used = [name for name in scalar.SCALARS if re.search(rf"(?<![\w.]){name}\(", code)]
+    ordered = dict.fromkeys(name for use in used for name in (*scalar.requires(use, dtype), use))
+    return {name: scalar.source(name, dtype).rstrip() for name in ordered}
 
 
 def _docstring(derivation: Derived, options: Options) -> str:

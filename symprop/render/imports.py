@@ -26,18 +26,18 @@ from threading import Thread
 """What the training loop of a module with vector machinery needs too, for its threads."""
 
 
-def imports(machinery: str = "") -> str:
-    """Return the imports of a module; those of the `machinery` are joined with its own.
+def imports(vectors: str = "", scalars: str = "") -> str:
+    """Return the imports of a module; those of the two kinds of machinery are joined with its own.
 
-    What follows the plain imports of the machinery (a guarded import) stands after them all.
+    What follows the plain imports of `vectors` (a guarded import) stands after them all.
     """
-    tree = ast.parse(machinery)
+    tree = ast.parse(vectors)
     plain = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in tree.body if node not in plain]
-    merged = _merged([*ast.parse(_OWN + _VECTORS * bool(machinery)).body, *plain])
+    merged = _merged([*ast.parse(_OWN + _VECTORS * bool(vectors) + scalars).body, *plain])
     standard = [line for module, line in merged if module in sys.stdlib_module_names]
     others = [line for module, line in merged if module not in sys.stdlib_module_names]
-    lines = machinery.splitlines()
+    lines = vectors.splitlines()
     guarded = "\n".join(lines[rest[0].lineno - 1 :]) if rest else ""
     return "\n\n".join(filter(None, ("\n".join(standard), "\n".join(others), guarded)))
 

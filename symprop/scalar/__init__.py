@@ -1,19 +1,21 @@
-"""Scalar functions that a generated module carries along, as plain Python that Numba compiles.
+"""Scalar functions that a generated module carries along, as plain Python that Numba can call.
 
 The generator copies the source of a function, docstring and all, into a module, behind
 the functions that it `requires`. So each may use only `math`, `np`, `real` and the others of
 its dtype: those of `common` and those of `single` (float32) or `double` (float64). `real` is the
-module's floating-point type: every literal is written ``real(1.0)``, since Numba
-computes ``float32 op literal`` in float64. The names of helpers begin with an underscore, which
-no name of a user does.
+module's floating-point type; a literal without it takes the type of what it is computed with,
+which NumPy too would do with a number of Python. The names of helpers begin with an underscore,
+which no name of a user does.
+
+Where compiled code calls a function, `tracing` writes down what it computes: operators, `abs` and
+`np.sqrt`, of numbers and of their `_bits`. So there are no jumps; `_where` chooses.
 
 Each function takes and returns numbers of type `real` (arguments that are integers must
 be converted first), is within two units in the last place (ULP) of the true value, except where
 tests/accuracy/README.md says otherwise, keeps the sign of a zero, gives the limit at +-infinity
 and NaN for NaN. Plain Python raises nothing either; NumPy may warn of an overflow.
 
-To be compiled with Numba's ``error_model="numpy"``, ``forceinline=True`` and without the
-fast-math flag ``reassoc``, which would undo exact differences and the rounding to integers by
+The fast-math flag ``reassoc`` would undo exact differences and the rounding to integers by
 adding a large number. That rounding leaves the integer in the last bits of the sum, needs no
 conversion, which a NaN would make undefined, and is vector code on every x86 processor.
 """
@@ -21,7 +23,10 @@ conversion, which a NaN would make undefined, and is vector code on every x86 pr
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from symprop.scalar import (
@@ -34,7 +39,7 @@ from symprop.scalar import (
     single_normal,
 )
 
-__all__ = ["SCALARS", "functions", "requires", "source"]
+__all__ = ["SCALARS", "functions", "imports", "machinery", "requires", "source"]
 
 
 def _defined(*modules: ModuleType) -> Mapping[str, Callable[..., float]]:
@@ -69,9 +74,9 @@ def requires(name: str, dtype: str) -> tuple[str, ...]:
     """Return the names of the functions that `name` calls, each after those it calls itself.
 
     >>> requires("exp", "float32")
-    ('_exp_parts', '_scaled_exp')
+    ('_where', '_number', '_bits', '_exp_parts', '_scaled_exp')
     >>> requires("relu", "float64")
-    ()
+    ('_where',)
     """
     found: dict[str, None] = {}
     for called in _FUNCTIONS[dtype][name].__code__.co_names:
@@ -84,6 +89,27 @@ def source(name: str, dtype: str) -> str:
     """Return the text of a function, ready to be put into a module.
 
     >>> source("relu", "float32").splitlines()[-1]
-    '    return real(0.0) if z <= real(0.0) else z'
+    '    return _where(z <= real(0.0), real(0.0), z)'
     """
     return inspect.getsource(_FUNCTIONS[dtype][name])
+
+
+def imports() -> str:
+    """Return the import statements of `machinery`, for the head of a generated module."""
+    return _parts()[0]
+
+
+def machinery() -> str:
+    """Return the text by which Numba compiles the functions that `_scalar` is applied to."""
+    return _parts()[1]
+
+
+@cache
+def _parts() -> tuple[str, str]:
+    """Return the imports of `symprop.scalar.tracing` and what stands below its dividing line.
+
+    It is not imported here: only a generated module needs Numba.
+    """
+    text = Path(__file__).with_name("tracing.py").read_text(encoding="utf-8")
+    head, body = re.split(r"^# -{70,} tracing$", text, flags=re.MULTILINE)
+    return head.split('"""')[2].partition("real: Any")[0].strip() + "\n", body.strip() + "\n"

@@ -20,7 +20,24 @@ from typing import Any
 
 import numpy as np
 
+from symprop.scalar.common import _where
+
 real: Any = np.float64
+
+
+def _bits(x: float) -> int:
+    """Return the bits of a number as an integer."""
+    return np.float64(x).view(np.int64)
+
+
+def _number(bits: int) -> float:
+    """Return the number with these bits."""
+    return np.int64(bits).view(np.float64)
+
+
+def _real(k: int) -> float:
+    """Return a small integer as a number, put together in the last bits of 1.5*2^52."""
+    return _number(k + 0x4338000000000000) - real(6755399441055744.0)
 
 
 def _exp_parts(x: float, bits: int) -> tuple[float, float]:
@@ -40,8 +57,7 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     q = q * square + (real(0.00833333333331369) * r + real(0.04166666666657302))
     p = p * (square * square) + q
     p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
-    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
-    return r + square * p, np.int64(power).view(np.float64)
+    return r + square * p, _number((_bits(shifted) << 52) + bits)
 
 
 def _scaled_exp(x: float, bits: int) -> float:
@@ -52,10 +68,10 @@ def _scaled_exp(x: float, bits: int) -> float:
 
 def exp(z: float) -> float:
     """Return e^z; the power of two is multiplied in two parts, since it may be out of range."""
-    x = real(-746.0) if z < real(-746.0) else z
-    x = real(710.0) if x > real(710.0) else x
-    bits = 0x3FE0000000000000 if x > real(0.0) else 0x47F0000000000000
-    return _scaled_exp(x, bits) * (real(2.0) if x > real(0.0) else real(2.938735877055719e-39))
+    x = _where(z < real(-746.0), real(-746.0), z)
+    x = _where(x > real(710.0), real(710.0), x)
+    bits = _where(x > real(0.0), 0x3FE0000000000000, 0x47F0000000000000)
+    return _scaled_exp(x, bits) * _where(x > real(0.0), real(2.0), real(2.938735877055719e-39))
 
 
 def expm1(z: float) -> float:
@@ -63,8 +79,8 @@ def expm1(z: float) -> float:
 
     As `_scaled_exp`, with s = 2^k/2 and the two largest terms of s*(1 + r + t) - 1/2 added exactly.
     """
-    x = real(-38.0) if z < real(-38.0) else z
-    x = real(710.0) if x > real(710.0) else x
+    x = _where(z < real(-38.0), real(-38.0), z)
+    x = _where(x > real(710.0), real(710.0), x)
     shifted = x * real(1.4426950408889634) + real(6755399441055744.0)
     k = shifted - real(6755399441055744.0)
     high = x - k * real(0.6931471803691238)
@@ -78,18 +94,16 @@ def expm1(z: float) -> float:
     p = p * (square * square) + q
     p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
     t = square * p + missing
-    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(0x3FE0000000000000)
-    s = np.int64(power).view(np.float64)
+    s = _number((_bits(shifted) << 52) + 0x3FE0000000000000)
     main = (s - real(0.5)) + s * r
     rest = ((s - real(0.5)) - main) + s * r
     value = real(2.0) * (main + (rest + s * t))
-    return z if abs(z) < real(1e-20) else value
+    return _where(abs(z) < real(1e-20), z, value)
 
 
 def _with_sign(a: float, z: float) -> float:
     """Return a >= 0 with the sign of z."""
-    sign = np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
-    return np.int64(np.float64(a).view(np.int64) | sign).view(np.float64)
+    return _number(_bits(a) | (_bits(z) & -0x8000000000000000))
 
 
 def tanh(z: float) -> float:
@@ -101,7 +115,7 @@ def tanh(z: float) -> float:
     error from 2.2 to below 2 ULP and a sixth more time.
     """
     a = abs(z)
-    x = real(20.0) if a > real(20.0) else a
+    x = _where(a > real(20.0), real(20.0), a)
     shifted = x * real(2.8853900817779268) + real(6755399441055744.0)
     k = shifted - real(6755399441055744.0)
     r = x - k * real(0.34657359027997264)
@@ -117,8 +131,7 @@ def tanh(z: float) -> float:
     q = q * square + (real(0.6666666666666671) * r + real(-1.0))
     p = p * fourth + q
     g = r + (square * p - k * real(1.1595234069231498e-17))
-    power = np.int64(0x4000000000000000) - (np.float64(shifted).view(np.int64) << np.int64(52))
-    s = np.int64(power).view(np.float64)
+    s = _number(0x4000000000000000 - (_bits(shifted) << 52))
     rest = real(1.0) - real(0.5) * s
     base = real(0.5) * rest
     above = rest * base + (real(1.0) + base) * (s * g)
@@ -131,78 +144,76 @@ def sigmoid(z: float) -> float:
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    x = real(-746.0) if z < real(-746.0) else z
-    x = real(80.0) if x > real(80.0) else x
-    w, s = _exp_parts(-x, 0x37FE000000000000)
+    x = -z
+    x = _where(x > real(746.0), real(746.0), x)
+    x = _where(x < real(-80.0), real(-80.0), x)
+    w, s = _exp_parts(x, 0x37FE000000000000)
     c = real(5.510129769479473e-39)
     return c / ((c + s) + s * w)
 
 
 def silu(z: float) -> float:
     """Return z*sigmoid(z) as c*(z/(c + c*e^-z)) with c = 2^-128; what c + s loses is added."""
-    x = real(-755.0) if z < real(-755.0) else z
-    x = real(80.0) if x > real(80.0) else x
+    x = _where(z < real(-755.0), real(-755.0), z)
+    x = _where(x > real(80.0), real(80.0), x)
     w, s = _exp_parts(-x, 0x37F0000000000000)
     c = real(2.938735877055719e-39)
     near = c + s
     value = x / (near + (s * w + (c - (near - s))))
-    return z if z > real(80.0) else c * value
+    return _where(z > real(80.0), z, c * value)
 
 
 def elu(z: float, alpha: float) -> float:
     """Return z where z > 0, otherwise alpha*(e^z - 1)."""
-    return z if z > real(0.0) else alpha * expm1(z)
+    return _where(z > real(0.0), z, alpha * expm1(z))
 
 
 def log(z: float) -> float:
     """Return the natural logarithm: -infinity at 0, NaN below."""
     x = abs(z)
     tiny = x < real(2.2250738585072014e-308)
-    x = x * real(4503599627370496.0) if tiny else x
-    bits = np.float64(x).view(np.int64) - np.int64(0x3FE6A09E667F3BCD)
-    k = real(np.int64(bits) >> np.int64(52)) - (real(52.0) if tiny else real(0.0))
-    m = np.int64(
-        (np.int64(bits) & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)
-    ).view(np.float64)
+    x = _where(tiny, x * real(4503599627370496.0), x)
+    bits = _bits(x) - 0x3FE6A09E667F3BCD
+    k = _real(bits >> 52) - _where(tiny, real(52.0), real(0.0))
+    m = _number((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD)
     f = m - real(1.0)
     value = k * real(0.6931471803691238) - ((_log_tail(f) - k * real(1.9082149292705877e-10)) - f)
-    special = real(-math.inf) if z == real(0.0) else real(math.nan) if z < real(0.0) else z
-    return value if real(0.0) < z < real(math.inf) else special
+    special = _where(z == real(0.0), real(-math.inf), _where(z < real(0.0), real(math.nan), z))
+    return _where((z > real(0.0)) & (z < real(math.inf)), value, special)
 
 
 def log1p(z: float) -> float:
     """Return log(1 + z); what the sum 1 + z loses is added to the argument of the polynomial."""
     u = real(1.0) + z
-    lost = z - (u - real(1.0)) if z < real(1.0) else real(1.0) - (u - z)
-    bits = np.float64(abs(u)).view(np.int64) - np.int64(0x3FE6A09E667F3BCD)
-    k = np.int64(np.int64(bits) >> np.int64(52))
-    m = np.int64(
-        (np.int64(bits) & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)
-    ).view(np.float64)
-    power = np.int64((1023 - (k if k < 64 else 64)) << 52).view(np.float64)
+    lost = _where(z < real(1.0), z - (u - real(1.0)), real(1.0) - (u - z))
+    bits = _bits(abs(u)) - 0x3FE6A09E667F3BCD
+    k = bits >> 52
+    m = _number((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD)
+    power = _number((1023 - _where(k < 64, k, 64)) << 52)
     f = (m - real(1.0)) + lost * power
-    k = real(k)
+    k = _real(k)
     value = k * real(0.6931471803691238) - ((_log_tail(f) - k * real(1.9082149292705877e-10)) - f)
-    special = real(-math.inf) if z == real(-1.0) else real(math.nan) if z < real(-1.0) else z
-    return value if real(-1.0) < z < real(math.inf) and abs(z) >= real(1e-20) else special
+    special = _where(z == real(-1.0), real(-math.inf), _where(z < real(-1.0), real(math.nan), z))
+    inside = (z > real(-1.0)) & (z < real(math.inf)) & (abs(z) >= real(1e-20))
+    return _where(inside, value, special)
 
 
 def softplus(z: float) -> float:
     """Return log(1 + e^z) as max(z, 0) + log1p(e^-|z|), which cannot overflow."""
     x = -abs(z)
-    x = real(-755.0) if x < real(-755.0) else x
+    x = _where(x < real(-755.0), real(-755.0), x)
     e = _scaled_exp(x, 0x47F0000000000000) * real(2.938735877055719e-39)
     large = e > real(0.41421356)
-    f = real(0.5) * (e - real(1.0)) if large else e
-    base = real(0.6931471803691238) if large else real(0.0)
-    rest = real(1.9082149292705877e-10) if large else real(0.0)
+    f = _where(large, real(0.5) * (e - real(1.0)), e)
+    base = _where(large, real(0.6931471803691238), real(0.0))
+    rest = _where(large, real(1.9082149292705877e-10), real(0.0))
     value = base - ((_log_tail(f) - rest) - f)
-    return value + (z if z > real(0.0) else real(0.0))
+    return value + _where(z > real(0.0), z, real(0.0))
 
 
 def _quarter_exp(a: float) -> float:
     """Return e^a/4 for a >= 0, which overflows later than e^a."""
-    return _scaled_exp(real(711.0) if a > real(711.0) else a, 0x3FD0000000000000)
+    return _scaled_exp(_where(a > real(711.0), real(711.0), a), 0x3FD0000000000000)
 
 
 def cosh(z: float) -> float:
@@ -215,7 +226,7 @@ def sinh(z: float) -> float:
     """Return the hyperbolic sine, below 1 by a polynomial of its own."""
     a = abs(z)
     quarter = _quarter_exp(a)
-    square = a * a if a < real(1.0) else real(0.0)
+    square = _where(a < real(1.0), a * a, real(0.0))
     p = real(7.759302428231932e-13) * square + real(1.605724070471721e-10)
     p = p * square + real(2.505212339332868e-08)
     p = p * square + real(2.7557319155373335e-06)
@@ -224,13 +235,13 @@ def sinh(z: float) -> float:
     p = p * square + real(0.16666666666666669)
     near = a + a * square * p
     far = real(2.0) * quarter - real(0.125) / quarter
-    return _with_sign(near if a < real(1.0) else far, z)
+    return _with_sign(_where(a < real(1.0), near, far), z)
 
 
 def atanh(z: float) -> float:
     """Return the inverse hyperbolic tangent, log1p(2a/(1 - a))/2; NaN beyond 1."""
     a = abs(z)
-    square = a * a if a < real(0.5) else real(0.0)
+    square = _where(a < real(0.5), a * a, real(0.0))
     p = real(0.24074817584540595) * square + real(-0.19547822551165128)
     p = p * square + real(0.17445559989644036)
     p = p * square + real(-0.005117742453942522)
@@ -246,27 +257,27 @@ def atanh(z: float) -> float:
     p = p * square + real(0.33333333333333287)
     near = a + a * square * p
     far = real(0.5) * log1p(real(2.0) * a / (real(1.0) - a))
-    return _with_sign(near if a < real(0.5) else far, z)
+    return _with_sign(_where(a < real(0.5), near, far), z)
 
 
 def asinh(z: float) -> float:
     """Return the inverse hyperbolic sine, log1p(a + a^2/(1 + sqrt(1 + a^2)))."""
     a = abs(z)
     large = a > real(1e150)
-    x = real(1.0) if large else a
+    x = _where(large, real(1.0), a)
     square = x * x
-    near = x + square / (real(1.0) + math.sqrt(real(1.0) + square))
-    value = log1p(a if large else near)
-    return _with_sign(value + (real(0.6931471805599453) if large else real(0.0)), z)
+    near = x + square / (real(1.0) + np.sqrt(real(1.0) + square))
+    value = log1p(_where(large, a, near))
+    return _with_sign(value + _where(large, real(0.6931471805599453), real(0.0)), z)
 
 
 def acosh(z: float) -> float:
     """Return the inverse hyperbolic cosine, log1p(t + sqrt(2t + t^2)) of t = z - 1; NaN below 1."""
     large = z > real(1e150)
-    t = z - real(1.0) if z >= real(1.0) else real(math.nan)
-    x = real(0.0) if large else t
-    root = math.sqrt(real(2.0) * x + x * x)
-    return log1p(t + root) + (real(0.6931471805599453) if large else real(0.0))
+    t = _where(z >= real(1.0), z - real(1.0), real(math.nan))
+    x = _where(large, real(0.0), t)
+    root = np.sqrt(real(2.0) * x + x * x)
+    return log1p(t + root) + _where(large, real(0.6931471805599453), real(0.0))
 
 
 def _log_tail(f: float) -> float:

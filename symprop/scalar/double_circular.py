@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from symprop.scalar.double import _with_sign
+from symprop.scalar.common import _where
+from symprop.scalar.double import _bits, _number, _with_sign
 
 real: Any = np.float64
 
@@ -17,8 +18,8 @@ real: Any = np.float64
 def atan(z: float) -> float:
     """Return the arc tangent: of (a - 1)/(a + 1) from 1/2 on, of -1/a from 2 on."""
     a = abs(z)
-    above = a if a < real(0.5) else a - real(1.0) if a < real(2.0) else real(-1.0)
-    below = real(1.0) if a < real(0.5) else a + real(1.0) if a < real(2.0) else a
+    above = _where(a < real(0.5), a, _where(a < real(2.0), a - real(1.0), real(-1.0)))
+    below = _where(a < real(0.5), real(1.0), _where(a < real(2.0), a + real(1.0), a))
     t = above / below
     square = t * t
     p = real(0.010136750640260673) * square + real(-0.02746467757282023)
@@ -32,19 +33,15 @@ def atan(z: float) -> float:
     p = p * square + real(-0.142857142765904)
     p = p * square + real(0.19999999999905654)
     p = p * square + real(-0.33333333333332993)
-    high = (
-        real(0.0)
-        if a < real(0.5)
-        else real(0.7853981633974483)
-        if a < real(2.0)
-        else real(1.5707963267948966)
+    high = _where(
+        a < real(0.5),
+        real(0.0),
+        _where(a < real(2.0), real(0.7853981633974483), real(1.5707963267948966)),
     )
-    low = (
-        real(0.0)
-        if a < real(0.5)
-        else real(3.061616997868383e-17)
-        if a < real(2.0)
-        else real(6.123233995736766e-17)
+    low = _where(
+        a < real(0.5),
+        real(0.0),
+        _where(a < real(2.0), real(3.061616997868383e-17), real(6.123233995736766e-17)),
     )
     return _with_sign(high + (t + (t * square * p + low)), z)
 
@@ -52,9 +49,9 @@ def atan(z: float) -> float:
 def _asin_parts(a: float) -> tuple[float, float]:
     """Return s and asin(s) - s, where s is a up to 1/2 and beyond it sqrt((1 - a)/2)."""
     far = a > real(0.5)
-    square = real(0.5) * (real(1.0) - a) if far else a * a
-    root = math.sqrt(square if a <= real(1.0) else real(math.nan))
-    s = root if far else a
+    square = _where(far, real(0.5) * (real(1.0) - a), a * a)
+    root = np.sqrt(_where(a <= real(1.0), square, real(math.nan)))
+    s = _where(far, root, a)
     p = real(0.03196000703425321) * square + real(-0.01629559013246151)
     p = p * square + real(0.01957486806633307)
     p = p * square + real(0.006510504464347861)
@@ -76,20 +73,20 @@ def asin(z: float) -> float:
     far = real(1.5707963267948966) - (
         real(2.0) * s + (real(2.0) * rest - real(6.123233995736766e-17))
     )
-    return _with_sign(far if a > real(0.5) else s + rest, z)
+    return _with_sign(_where(a > real(0.5), far, s + rest), z)
 
 
 def acos(z: float) -> float:
     """Return the arc cosine; NaN beyond 1."""
     a = abs(z)
     s, rest = _asin_parts(a)
-    signed = rest if z > real(0.0) else -rest
+    signed = _where(z > real(0.0), rest, -rest)
     near = real(1.5707963267948966) - (z - (real(6.123233995736766e-17) - signed))
     twice = real(2.0) * (s + rest)
-    far = (
-        twice if z > real(0.0) else real(3.141592653589793) - (twice - real(1.2246467991473532e-16))
+    far = _where(
+        z > real(0.0), twice, real(3.141592653589793) - (twice - real(1.2246467991473532e-16))
     )
-    return far if a > real(0.5) else near
+    return _where(a > real(0.5), far, near)
 
 
 def _quarter_turns(a: float) -> tuple[float, float, int]:
@@ -103,7 +100,7 @@ def _quarter_turns(a: float) -> tuple[float, float, int]:
     second = first - k * real(6.123233932053594e-17)
     rest = ((first - second) - k * real(6.123233932053594e-17)) - k * real(6.36831716351095e-25)
     r = second + rest
-    return r, (second - r) + rest, np.float64(shifted).view(np.int64)
+    return r, (second - r) + rest, _bits(shifted)
 
 
 def _sin_cos_parts(r: float, rest: float) -> tuple[float, float, float, float]:
@@ -136,12 +133,9 @@ def sin(z: float) -> float:
     a = abs(z)
     r, rest, n = _quarter_turns(a)
     s, c = _sin_cos(r, rest)
-    value = c if n & np.int64(1) else s
-    flip = ((n & np.int64(2)) << np.int64(62)) ^ (
-        np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
-    )
-    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
-    return value if a < real(4e8) else real(math.nan)
+    value = _where((n & 1) != 0, c, s)
+    flip = ((n & 2) << 62) ^ (_bits(z) & -0x8000000000000000)
+    return _where(a < real(4e8), _number(_bits(value) ^ flip), real(math.nan))
 
 
 def cos(z: float) -> float:
@@ -149,10 +143,9 @@ def cos(z: float) -> float:
     a = abs(z)
     r, rest, n = _quarter_turns(a)
     s, c = _sin_cos(r, rest)
-    value = s if n & np.int64(1) else c
-    flip = ((n + (n & np.int64(1))) & np.int64(2)) << np.int64(62)
-    value = np.int64(np.float64(value).view(np.int64) ^ flip).view(np.float64)
-    return value if a < real(4e8) else real(math.nan)
+    value = _where((n & 1) != 0, s, c)
+    flip = ((n + (n & 1)) & 2) << 62
+    return _where(a < real(4e8), _number(_bits(value) ^ flip), real(math.nan))
 
 
 def tan(z: float) -> float:
@@ -167,11 +160,10 @@ def tan(z: float) -> float:
     sine, cosine = s + s_rest, c + c_rest
     s, s_rest = sine, (s - sine) + s_rest
     c, c_rest = cosine, (c - cosine) + c_rest
-    odd = n & np.int64(1)
-    above, above_rest = (-c, -c_rest) if odd else (s, s_rest)
-    below, below_rest = (s, s_rest) if odd else (c, c_rest)
-    value = above / below
-    value = value + (above_rest - value * below_rest) / below
-    sign = np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
-    value = np.int64(np.float64(value).view(np.int64) ^ sign).view(np.float64)
-    return value if a < real(4e8) else real(math.nan)
+    odd = (n & 1) != 0
+    below = _where(odd, s, c)
+    value = _where(odd, -c, s) / below
+    rest = _where(odd, -c_rest, s_rest) - value * _where(odd, s_rest, c_rest)
+    value = value + rest / below
+    sign = _bits(z) & -0x8000000000000000
+    return _where(a < real(4e8), _number(_bits(value) ^ sign), real(math.nan))

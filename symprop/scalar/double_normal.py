@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from symprop.scalar.common import _where
 from symprop.scalar.double import _exp_parts, _with_sign
 
 real: Any = np.float64
@@ -51,17 +52,17 @@ def _scaled_erfc(high: float, low: float) -> float:
     tiny = tiny + real(3.8372915446746787) * (t - (u + real(0.125)))
     tiny = tiny + (missing * slope - step) * d
     w, s = _exp_parts(-high * high, 0x47F0000000000000)
-    b = real(2.0) if high < real(1.0) else real(1.0) if high < real(3.5) else real(0.5)
+    b = _where(high < real(1.0), real(2.0), _where(high < real(3.5), real(1.0), real(0.5)))
     v = (real(0.885637101864549) - b + u * real(3.8372915446746787)) + (q + tiny)
     y = v + (b + v) * w
-    base = t + t if high < real(1.0) else t if high < real(3.5) else real(0.5) * t
+    base = _where(high < real(1.0), t + t, _where(high < real(3.5), t, real(0.5) * t))
     return (base + t * y) * s
 
 
 def _erfc_far(a: float) -> float:
     """Return erfc(a)*2^128 for a >= 0.6."""
-    a = real(0.6) if a < real(0.6) else a
-    a = real(27.4) if a > real(27.4) else a
+    a = _where(a < real(0.6), real(0.6), a)
+    a = _where(a > real(27.4), real(27.4), a)
     high = (a + real(3221225472.0)) - real(3221225472.0)
     return _scaled_erfc(high, a - high)
 
@@ -69,7 +70,7 @@ def _erfc_far(a: float) -> float:
 def erfc(z: float) -> float:
     """Return 1 - erf(z)."""
     a = abs(z)
-    square = a * a if a < real(0.6) else real(0.0)
+    square = _where(a < real(0.6), a * a, real(0.0))
     p = real(-1.391804418840731e-07) * square + real(1.62802866094232e-06)
     p = p * square + real(-1.4918064100075684e-05)
     p = p * square + real(0.00012055140604016798)
@@ -81,14 +82,14 @@ def erfc(z: float) -> float:
     p = p * square + real(0.1283791670955126)
     near = real(1.0) - (z + z * p)
     far = _erfc_far(a) * real(2.938735877055719e-39)
-    far = real(2.0) - far if z < real(0.0) else far
-    return near if a < real(0.6) else far
+    far = _where(z < real(0.0), real(2.0) - far, far)
+    return _where(a < real(0.6), near, far)
 
 
 def _cdf_far(a: float) -> float:
     """Return erfc(a/sqrt(2))*2^128 for a >= 0.85; what a/sqrt(2) misses is computed exactly."""
-    a = real(0.85) if a < real(0.85) else a
-    a = real(38.7) if a > real(38.7) else a
+    a = _where(a < real(0.85), real(0.85), a)
+    a = _where(a > real(38.7), real(38.7), a)
     high = (a * real(0.7071067811865476) + real(3221225472.0)) - real(3221225472.0)
     low = (a - high * real(1.4142135381698608)) - high * real(2.420323420895794e-08)
     return _scaled_erfc(high, low * real(0.7071067811865476))
@@ -97,7 +98,7 @@ def _cdf_far(a: float) -> float:
 def normal_cdf(z: float) -> float:
     """Return erfc(-z/sqrt(2))/2, the distribution function of the standard normal law."""
     a = abs(z)
-    square = a * a if a < real(0.85) else real(0.0)
+    square = _where(a < real(0.85), a * a, real(0.0))
     p = real(-9.605523095876048e-11) * square + real(2.2482540330810153e-09)
     p = p * square + real(-4.120551115179819e-08)
     p = p * square + real(6.659585816275823e-07)
@@ -108,14 +109,14 @@ def normal_cdf(z: float) -> float:
     p = p * square + real(-0.06649038006690536)
     p = (real(0.5) + z * real(0.3989422804014327)) + z * square * p
     far = _cdf_far(a) * real(1.4693679385278594e-39)
-    far = far if z < real(0.0) else real(1.0) - far
-    return p if a < real(0.85) else far
+    far = _where(z < real(0.0), far, real(1.0) - far)
+    return _where(a < real(0.85), p, far)
 
 
 def gelu(z: float) -> float:
     """Return z*normal_cdf(z), scaled for z < 0, so that only the result underflows."""
     a = abs(z)
-    square = a * a if a < real(0.85) else real(0.0)
+    square = _where(a < real(0.85), a * a, real(0.0))
     p = real(-9.605523095876048e-11) * square + real(2.2482540330810153e-09)
     p = p * square + real(-4.120551115179819e-08)
     p = p * square + real(6.659585816275823e-07)
@@ -125,17 +126,17 @@ def gelu(z: float) -> float:
     p = p * square + real(0.009973557010031735)
     p = p * square + real(-0.06649038006690536)
     far = _cdf_far(a)
-    x = real(-38.7) if z < real(-38.7) else z
+    x = _where(z < real(-38.7), real(-38.7), z)
     left = x * far * real(1.4693679385278594e-39)
     right = z * (real(1.0) - far * real(1.4693679385278594e-39))
     near = z * (real(0.5) + z * real(0.3989422804014327)) + square * square * p
-    return near if a < real(0.85) else left if z < real(0.0) else right
+    return _where(a < real(0.85), near, _where(z < real(0.0), left, right))
 
 
 def erf(z: float) -> float:
     """Return the error function; beyond 0.6 as 1 - erfc."""
     a = abs(z)
-    square = a * a if a < real(0.6) else real(0.0)
+    square = _where(a < real(0.6), a * a, real(0.0))
     p = real(-1.391804418840731e-07) * square + real(1.62802866094232e-06)
     p = p * square + real(-1.4918064100075684e-05)
     p = p * square + real(0.00012055140604016798)
@@ -147,4 +148,4 @@ def erf(z: float) -> float:
     p = p * square + real(0.1283791670955126)
     near = a + a * p
     far = real(1.0) - _erfc_far(a) * real(2.938735877055719e-39)
-    return _with_sign(near if a < real(0.6) else far, z)
+    return _with_sign(_where(a < real(0.6), near, far), z)

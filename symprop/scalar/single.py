@@ -21,7 +21,24 @@ from typing import Any
 
 import numpy as np
 
+from symprop.scalar.common import _where
+
 real: Any = np.float32
+
+
+def _bits(x: float) -> int:
+    """Return the bits of a number as an integer."""
+    return np.float32(x).view(np.int32)
+
+
+def _number(bits: int) -> float:
+    """Return the number with these bits."""
+    return np.int32(bits).view(np.float32)
+
+
+def _real(k: int) -> float:
+    """Return a small integer as a number, put together in the last bits of 1.5*2^23."""
+    return _number(k + 0x4B400000) - real(12582912.0)
 
 
 def _exp_parts(x: float, bits: int) -> tuple[float, float]:
@@ -36,8 +53,7 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     square = r * r
     p = real(0.0013947387) * square + (real(0.008366642) * r + real(0.041666266))
     p = p * square + (real(0.16666542) * r + real(0.5))
-    power = (np.float32(shifted).view(np.int32) << np.int32(23)) + np.int32(bits)
-    return r + square * p, np.int32(power).view(np.float32)
+    return r + square * p, _number((_bits(shifted) << 23) + bits)
 
 
 def _scaled_exp(x: float, bits: int) -> float:
@@ -48,10 +64,10 @@ def _scaled_exp(x: float, bits: int) -> float:
 
 def exp(z: float) -> float:
     """Return e^z; the power of two is multiplied in two parts, since it may be out of range."""
-    x = real(-104.0) if z < real(-104.0) else z
-    x = real(89.0) if x > real(89.0) else x
-    bits = 0x3F000000 if x > real(0.0) else 0x5F800000
-    return _scaled_exp(x, bits) * (real(2.0) if x > real(0.0) else real(5.421010862427522e-20))
+    x = _where(z < real(-104.0), real(-104.0), z)
+    x = _where(x > real(89.0), real(89.0), x)
+    bits = _where(x > real(0.0), 0x3F000000, 0x5F800000)
+    return _scaled_exp(x, bits) * _where(x > real(0.0), real(2.0), real(5.421010862427522e-20))
 
 
 def expm1(z: float) -> float:
@@ -59,8 +75,8 @@ def expm1(z: float) -> float:
 
     As `_scaled_exp`, with s = 2^k/2 and the two largest terms of s*(1 + r + t) - 1/2 added exactly.
     """
-    x = real(-18.0) if z < real(-18.0) else z
-    x = real(89.0) if x > real(89.0) else x
+    x = _where(z < real(-18.0), real(-18.0), z)
+    x = _where(x > real(89.0), real(89.0), x)
     shifted = x * real(1.4426950408889634) + real(12582912.0)
     k = shifted - real(12582912.0)
     high = x - k * real(0.693359375)
@@ -72,18 +88,16 @@ def expm1(z: float) -> float:
     p = p * r + real(0.16666667)
     p = p * r + real(0.5)
     t = r * r * p + missing
-    power = (np.float32(shifted).view(np.int32) << np.int32(23)) + np.int32(0x3F000000)
-    s = np.int32(power).view(np.float32)
+    s = _number((_bits(shifted) << 23) + 0x3F000000)
     main = (s - real(0.5)) + s * r
     rest = ((s - real(0.5)) - main) + s * r
     value = real(2.0) * (main + (rest + s * t))
-    return z if abs(z) < real(1e-10) else value
+    return _where(abs(z) < real(1e-10), z, value)
 
 
 def _with_sign(a: float, z: float) -> float:
     """Return a >= 0 with the sign of z."""
-    sign = np.float32(z).view(np.int32) & np.int32(-0x80000000)
-    return np.int32(np.float32(a).view(np.int32) | sign).view(np.float32)
+    return _number(_bits(a) | (_bits(z) & -0x80000000))
 
 
 def tanh(z: float) -> float:
@@ -94,15 +108,14 @@ def tanh(z: float) -> float:
     28 bits by chance, and the larger k, the less E matters.
     """
     a = abs(z)
-    x = real(10.0) if a > real(10.0) else a
+    x = _where(a > real(10.0), real(10.0), a)
     shifted = x * real(2.8853900817779268) + real(12582912.0)
     r = x - (shifted - real(12582912.0)) * real(0.34657359027997264)
     square = r * r
     p = real(-0.044631638) * square + (real(0.13386627) * r + real(-0.33333012))
     p = p * square + (real(0.6666617) * r + real(-1.0))
     g = r + square * p
-    power = np.int32(0x40000000) - (np.float32(shifted).view(np.int32) << np.int32(23))
-    s = np.int32(power).view(np.float32)
+    s = _number(0x40000000 - (_bits(shifted) << 23))
     half = real(0.5) * s
     return _with_sign(((real(1.0) - half) + s * g) / ((real(1.0) + half) - s * g), z)
 
@@ -113,74 +126,76 @@ def sigmoid(z: float) -> float:
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    x = real(-104.0) if z < real(-104.0) else z
-    x = real(40.0) if x > real(40.0) else x
-    w, s = _exp_parts(-x, 0x1FF00000)
+    x = -z
+    x = _where(x > real(104.0), real(104.0), x)
+    x = _where(x < real(-40.0), real(-40.0), x)
+    w, s = _exp_parts(x, 0x1FF00000)
     c = real(1.0164395367051604e-19)
     return c / ((c + s) + s * w)
 
 
 def silu(z: float) -> float:
     """Return z*sigmoid(z) as c*(z/(c + c*e^-z)) with c = 2^-64; what c + s loses is added."""
-    x = real(-110.0) if z < real(-110.0) else z
-    x = real(40.0) if x > real(40.0) else x
+    x = _where(z < real(-110.0), real(-110.0), z)
+    x = _where(x > real(40.0), real(40.0), x)
     w, s = _exp_parts(-x, 0x1F800000)
     c = real(5.421010862427522e-20)
     near = c + s
     value = x / (near + (s * w + (c - (near - s))))
-    return z if z > real(40.0) else c * value
+    return _where(z > real(40.0), z, c * value)
 
 
 def elu(z: float, alpha: float) -> float:
     """Return z where z > 0, otherwise alpha*(e^z - 1)."""
-    return z if z > real(0.0) else alpha * expm1(z)
+    return _where(z > real(0.0), z, alpha * expm1(z))
 
 
 def log(z: float) -> float:
     """Return the natural logarithm: -infinity at 0, NaN below."""
     x = abs(z)
     tiny = x < real(1.1754943508222875e-38)
-    x = x * real(8388608.0) if tiny else x
-    bits = np.float32(x).view(np.int32) - np.int32(0x3F3504F3)
-    k = real(np.int32(bits) >> np.int32(23)) - (real(23.0) if tiny else real(0.0))
-    m = np.int32((np.int32(bits) & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3)).view(np.float32)
+    x = _where(tiny, x * real(8388608.0), x)
+    bits = _bits(x) - 0x3F3504F3
+    k = _real(bits >> 23) - _where(tiny, real(23.0), real(0.0))
+    m = _number((bits & 0x007FFFFF) + 0x3F3504F3)
     f = m - real(1.0)
     value = k * real(0.693359375) - ((_log_tail(f) - k * real(-0.00021219444005469057)) - f)
-    special = real(-math.inf) if z == real(0.0) else real(math.nan) if z < real(0.0) else z
-    return value if real(0.0) < z < real(math.inf) else special
+    special = _where(z == real(0.0), real(-math.inf), _where(z < real(0.0), real(math.nan), z))
+    return _where((z > real(0.0)) & (z < real(math.inf)), value, special)
 
 
 def log1p(z: float) -> float:
     """Return log(1 + z); what the sum 1 + z loses is added to the argument of the polynomial."""
     u = real(1.0) + z
-    lost = z - (u - real(1.0)) if z < real(1.0) else real(1.0) - (u - z)
-    bits = np.float32(abs(u)).view(np.int32) - np.int32(0x3F3504F3)
-    k = np.int32(np.int32(bits) >> np.int32(23))
-    m = np.int32((np.int32(bits) & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3)).view(np.float32)
-    power = np.int32((127 - (k if k < 64 else 64)) << 23).view(np.float32)
+    lost = _where(z < real(1.0), z - (u - real(1.0)), real(1.0) - (u - z))
+    bits = _bits(abs(u)) - 0x3F3504F3
+    k = bits >> 23
+    m = _number((bits & 0x007FFFFF) + 0x3F3504F3)
+    power = _number((127 - _where(k < 64, k, 64)) << 23)
     f = (m - real(1.0)) + lost * power
-    k = real(k)
+    k = _real(k)
     value = k * real(0.693359375) - ((_log_tail(f) - k * real(-0.00021219444005469057)) - f)
-    special = real(-math.inf) if z == real(-1.0) else real(math.nan) if z < real(-1.0) else z
-    return value if real(-1.0) < z < real(math.inf) and abs(z) >= real(1e-10) else special
+    special = _where(z == real(-1.0), real(-math.inf), _where(z < real(-1.0), real(math.nan), z))
+    inside = (z > real(-1.0)) & (z < real(math.inf)) & (abs(z) >= real(1e-10))
+    return _where(inside, value, special)
 
 
 def softplus(z: float) -> float:
     """Return log(1 + e^z) as max(z, 0) + log1p(e^-|z|), which cannot overflow."""
     x = -abs(z)
-    x = real(-110.0) if x < real(-110.0) else x
+    x = _where(x < real(-110.0), real(-110.0), x)
     e = _scaled_exp(x, 0x5F800000) * real(5.421010862427522e-20)
     large = e > real(0.41421356)
-    f = real(0.5) * (e - real(1.0)) if large else e
-    base = real(0.693359375) if large else real(0.0)
-    rest = real(-0.00021219444005469057) if large else real(0.0)
+    f = _where(large, real(0.5) * (e - real(1.0)), e)
+    base = _where(large, real(0.693359375), real(0.0))
+    rest = _where(large, real(-0.00021219444005469057), real(0.0))
     value = base - ((_log_tail(f) - rest) - f)
-    return value + (z if z > real(0.0) else real(0.0))
+    return value + _where(z > real(0.0), z, real(0.0))
 
 
 def _quarter_exp(a: float) -> float:
     """Return e^a/4 for a >= 0, which overflows later than e^a."""
-    return _scaled_exp(real(90.0) if a > real(90.0) else a, 0x3E800000)
+    return _scaled_exp(_where(a > real(90.0), real(90.0), a), 0x3E800000)
 
 
 def cosh(z: float) -> float:
@@ -193,19 +208,19 @@ def sinh(z: float) -> float:
     """Return the hyperbolic sine, below 1 by a polynomial of its own."""
     a = abs(z)
     quarter = _quarter_exp(a)
-    square = a * a if a < real(1.0) else real(0.0)
+    square = _where(a < real(1.0), a * a, real(0.0))
     p = real(2.8174245e-06) * square + real(0.00019836069)
     p = p * square + real(0.0083333505)
     p = p * square + real(0.16666667)
     near = a + a * square * p
     far = real(2.0) * quarter - real(0.125) / quarter
-    return _with_sign(near if a < real(1.0) else far, z)
+    return _with_sign(_where(a < real(1.0), near, far), z)
 
 
 def atanh(z: float) -> float:
     """Return the inverse hyperbolic tangent, log1p(2a/(1 - a))/2; NaN beyond 1."""
     a = abs(z)
-    square = a * a if a < real(0.5) else real(0.0)
+    square = _where(a < real(0.5), a * a, real(0.0))
     p = real(0.17719544) * square + real(0.050987132)
     p = p * square + real(0.118338875)
     p = p * square + real(0.142215)
@@ -213,27 +228,27 @@ def atanh(z: float) -> float:
     p = p * square + real(0.333333)
     near = a + a * square * p
     far = real(0.5) * log1p(real(2.0) * a / (real(1.0) - a))
-    return _with_sign(near if a < real(0.5) else far, z)
+    return _with_sign(_where(a < real(0.5), near, far), z)
 
 
 def asinh(z: float) -> float:
     """Return the inverse hyperbolic sine, log1p(a + a^2/(1 + sqrt(1 + a^2)))."""
     a = abs(z)
     large = a > real(1e18)
-    x = real(1.0) if large else a
+    x = _where(large, real(1.0), a)
     square = x * x
-    near = x + square / (real(1.0) + math.sqrt(real(1.0) + square))
-    value = log1p(a if large else near)
-    return _with_sign(value + (real(0.6931471805599453) if large else real(0.0)), z)
+    near = x + square / (real(1.0) + np.sqrt(real(1.0) + square))
+    value = log1p(_where(large, a, near))
+    return _with_sign(value + _where(large, real(0.6931471805599453), real(0.0)), z)
 
 
 def acosh(z: float) -> float:
     """Return the inverse hyperbolic cosine, log1p(t + sqrt(2t + t^2)) of t = z - 1; NaN below 1."""
     large = z > real(1e18)
-    t = z - real(1.0) if z >= real(1.0) else real(math.nan)
-    x = real(0.0) if large else t
-    root = math.sqrt(real(2.0) * x + x * x)
-    return log1p(t + root) + (real(0.6931471805599453) if large else real(0.0))
+    t = _where(z >= real(1.0), z - real(1.0), real(math.nan))
+    x = _where(large, real(0.0), t)
+    root = np.sqrt(real(2.0) * x + x * x)
+    return log1p(t + root) + _where(large, real(0.6931471805599453), real(0.0))
 
 
 def _log_tail(f: float) -> float:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from symprop.scalar.single import _scaled_exp, _with_sign
+from symprop.scalar.common import _where
+from symprop.scalar.single import _bits, _number, _scaled_exp, _with_sign
+from symprop.scalar.single_circular import _narrow, _wide
 
 real: Any = np.float32
 
@@ -16,7 +18,7 @@ real: Any = np.float32
 def erf(z: float) -> float:
     """Return the error function; from 1 on 1 - e^p with a polynomial p."""
     a = abs(z)
-    square = a * a if a < real(1.0) else real(0.0)
+    square = _where(a < real(1.0), a * a, real(0.0))
     p = real(7.889119e-05) * square + real(-0.00080208457)
     p = p * square + real(0.0051895366)
     p = p * square + real(-0.026854446)
@@ -24,14 +26,14 @@ def erf(z: float) -> float:
     p = p * square + real(-0.37612626)
     p = p * square + real(0.12837917)
     near = a + a * p
-    a = real(4.0) if a > real(4.0) else a
+    a = _where(a > real(4.0), real(4.0), a)
     q = real(-0.0011503397) * a + real(0.014777545)
     q = q * a + real(-0.08863262)
     q = q * a + real(-0.65449095)
     q = q * a + real(-1.1174372)
     q = q * a + real(-0.0026720143)
     far = real(1.0) - _scaled_exp(q, 0x3F800000)
-    return _with_sign(near if a < real(1.0) else far, z)
+    return _with_sign(_where(a < real(1.0), near, far), z)
 
 
 def _wide_erfc(a: float) -> float:
@@ -39,9 +41,9 @@ def _wide_erfc(a: float) -> float:
 
     t = 1/(a + 2) is divided in float32 and refined by a Newton step.
     """
-    a = 10.35 if a > 10.35 else a
+    a = _where(a > 10.35, 10.35, a)
     d = a + 2.0
-    t = np.float64(np.float32(1.0) / np.float32(d))
+    t = _wide(real(1.0) / _narrow(d))
     t = t * (2.0 - d * t)
     square = t * t
     fourth = square * square
@@ -62,24 +64,24 @@ def _wide_erfc(a: float) -> float:
     )
     p = p * square + (0.16666666822335954 * r + 0.5000000046628218)
     p = 1.0 + (r + square * p)
-    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(0x3FF0000000000000)
-    return t * q * (p * np.int64(power).view(np.float64))
+    power = _wide(_number((_bits(_narrow(k) + real(12582912.0)) << 23) + 0x5F800000))
+    return t * q * (p * (power * 5.421010862427522e-20))
 
 
 def erfc(z: float) -> float:
     """Return 1 - erf(z)."""
-    value = _wide_erfc(np.float64(abs(z)))
-    return np.float32(2.0 - value if z < real(0.0) else value)
+    value = _wide_erfc(_wide(abs(z)))
+    return _narrow(_where(z < real(0.0), 2.0 - value, value))
 
 
 def normal_cdf(z: float) -> float:
     """Return erfc(-z/sqrt(2))/2, the distribution function of the standard normal law."""
-    value = 0.5 * _wide_erfc(np.float64(abs(z)) * 0.7071067811865476)
-    return np.float32(value if z < real(0.0) else 1.0 - value)
+    value = 0.5 * _wide_erfc(_wide(abs(z)) * 0.7071067811865476)
+    return _narrow(_where(z < real(0.0), value, 1.0 - value))
 
 
 def gelu(z: float) -> float:
     """Return z*normal_cdf(z)."""
-    value = 0.5 * _wide_erfc(np.float64(abs(z)) * 0.7071067811865476)
-    x = np.float64(real(-15.0) if z < real(-15.0) else z)
-    return np.float32(x * (value if z < real(0.0) else 1.0 - value))
+    value = 0.5 * _wide_erfc(_wide(abs(z)) * 0.7071067811865476)
+    x = _wide(_where(z < real(-15.0), real(-15.0), z))
+    return _narrow(x * _where(z < real(0.0), value, 1.0 - value))

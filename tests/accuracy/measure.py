@@ -35,7 +35,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from symprop.loader import load
-from symprop.scalar import requires, source
+from symprop.scalar import imports, machinery, requires, source
 
 ALPHA = 1.5
 CHUNK = 1 << 16
@@ -103,11 +103,7 @@ def wide_vectors(typing_context):
 
 def module(dtype: str, names: tuple[str, ...]):
     """Return a module with the functions as a generated module holds them."""
-    text = [
-        "import math", "import numpy as np", "from numba import njit", f"real = np.{dtype}",
-        'options = {"error_model": "numpy", "forceinline": True}',
-        '_scalar = njit(fastmath={"contract", "nsz"}, **options)',
-    ]  # fmt: skip
+    text = ["import math", imports(), f"real = np.{dtype}", machinery()]
     for name in dict.fromkeys(part for n in names for part in (*requires(n, dtype), n)):
         text += ["@_scalar", source(name, dtype)]
     return load("\n".join(text), "accuracy")
