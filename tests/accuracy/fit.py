@@ -2,9 +2,10 @@
 
     python tests/accuracy/fit.py [NAME ...]
 
-Remez exchange at 220 bits: the coefficients c of ``sum(c[n]*x**n)`` for which the largest
-weighted error over an interval is least. Prints for each polynomial that error, which the
-weight makes relative to the function's value, and the coefficients from c[0] on.
+Remez exchange at 220 bits: the coefficients c of ``sum(c[n]*x**n)``, or of such a polynomial and
+of one by which it is divided, for which the largest weighted error over an interval is least.
+Prints for each polynomial that error, which the weight makes relative to the function's value,
+and the coefficients from c[0] on.
 """
 
 from __future__ import annotations
@@ -19,42 +20,57 @@ Function = Callable[[mp.mpf], mp.mpf]
 
 
 def remez(
-    function: Function, weight: Function, low: mp.mpf, high: mp.mpf, count: int
-) -> tuple[list[mp.mpf], mp.mpf]:
-    """Return `count` coefficients and the largest weighted error."""
-    middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
-    grid = [middle - half * mp.cos(mp.pi * n / (24 * count)) for n in range(24 * count + 1)]
+    function: Function, weight: Function, low: mp.mpf, high: mp.mpf, above: int, below: int = 0
+) -> tuple[list[mp.mpf], list[mp.mpf], mp.mpf]:
+    """Return `above` coefficients, `below` and a last 1 of a divisor, and the largest error."""
+    count = above + below
+    steps = [(1 - mp.cos(mp.pi * n / (24 * count))) / 2 for n in range(24 * count + 1)]
+    grid = [low + (mp.mpf(high) - low) * step for step in steps]
+    if below:  # there the function changes least where x is large
+        grid = [low * (mp.mpf(high) / low) ** step for step in steps]
     values = [(x, function(x), weight(x)) for x in grid]
     nodes = grid[::24]
-    best, least = [], mp.inf
-    for _ in range(12):
-        found, level = interpolated(function, weight, nodes)
-        errors = [(mp.polyval(found[::-1], x) - value) * w for x, value, w in values]
+    best, least = ([], []), mp.inf
+    divisor = [*[mp.mpf(0)] * below, mp.mpf(1)]
+    for _ in range(12 + 12 * below):
+        dividend, divisor, level = interpolated(function, weight, nodes, divisor)
+        errors = [(quotient(dividend, divisor, x) - value) * w for x, value, w in values]
         largest = max(map(abs, errors))
         if largest < least:
-            best, least = found, largest
+            best, least = (dividend, divisor), largest
         extremes = alternating(errors)
         if len(extremes) < count + 1 or largest < level * mp.mpf("1.02"):
             break
         while len(extremes) > count + 1:
             extremes.pop(0 if abs(errors[extremes[0]]) < abs(errors[extremes[-1]]) else -1)
         nodes = [grid[n] for n in extremes]
-    return best, least
+    return *best, least
+
+
+def quotient(above: list[mp.mpf], below: list[mp.mpf], x: mp.mpf) -> mp.mpf:
+    """Return the value of a quotient of polynomials."""
+    return mp.polyval(above[::-1], x) / mp.polyval(below[::-1], x)
 
 
 def interpolated(
-    function: Function, weight: Function, nodes: list[mp.mpf]
-) -> tuple[list[mp.mpf], mp.mpf]:
-    """Return the polynomial whose errors at the nodes are equal with changing signs."""
-    count = len(nodes) - 1
+    function: Function, weight: Function, nodes: list[mp.mpf], divisor: list[mp.mpf]
+) -> tuple[list[mp.mpf], list[mp.mpf], mp.mpf]:
+    """Return the polynomials whose quotient's errors at the nodes are equal with changing signs.
+
+    The errors are those with the last divisor, which makes the equations linear.
+    """
+    count, below = len(nodes) - 1, len(divisor) - 1
     matrix, right = mp.matrix(count + 1, count + 1), mp.matrix(count + 1, 1)
     for row, x in enumerate(nodes):
-        for power in range(count):
+        for power in range(count - below):
             matrix[row, power] = x**power
-        matrix[row, count] = (-1) ** row / weight(x)
-        right[row] = function(x)
-    solution = mp.lu_solve(matrix, right)
-    return list(solution)[:count], abs(solution[count])
+        for power in range(below):
+            matrix[row, count - below + power] = -function(x) * x**power
+        matrix[row, count] = (-1) ** row * mp.polyval(divisor[::-1], x) / weight(x)
+        right[row] = function(x) * x**below
+    *solution, level = mp.lu_solve(matrix, right)
+    split = count - below
+    return solution[:split], [*solution[split:], mp.mpf(1)], abs(level)
 
 
 def alternating(errors: list[mp.mpf]) -> list[int]:
@@ -98,6 +114,11 @@ def scaled_erfc(shift: float, centre: float) -> Function:
     return function
 
 
+def settled(function: Function, base: str) -> tuple[Function, Function]:
+    """Return x*function(x) - base and the weight that makes its error relative to x*function(x)."""
+    return lambda x: x * function(x) - mp.mpf(base), lambda x: 1 / (x * function(x))
+
+
 HALF = mp.log(2) / 2 * mp.mpf("1.001")
 EXP = away(lambda r: (mp.expm1(r) - r) / r**2)
 TANH = away(lambda r: (-mp.expm1(-2 * r) / 2 - r) / r**2)
@@ -107,11 +128,13 @@ TURN = (mp.pi / 4 * mp.mpf("1.001")) ** 2
 COS = away(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z / z)
 ERF = away(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1)
 CDF = away(lambda z: mp.erf(mp.sqrt(z / 2)) / mp.sqrt(z) / 2)
+CDF_SLOPE = mp.mpf("0.3989422917366028")  # 1/sqrt(2 pi) in float32
+CDF_TAIL = away(lambda z: (CDF(z) - CDF_SLOPE) / z)
 ARCS = away(lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 2) / z)
-NARROW, WIDE = scaled_erfc(3, 0.125), scaled_erfc(2, 0)
+NARROW = scaled_erfc(3, 0.125)
 
-FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
-    # name: function, weight, interval, number of coefficients
+FITS: dict[str, tuple] = {
+    # name: function, weight, interval, numbers of coefficients
     "exp single": (EXP, floor(), -HALF, HALF, 5),
     "expm1 single": (EXP, floor(), -HALF, HALF, 6),
     "exp double": (EXP, floor(), -HALF, HALF, 10),
@@ -133,7 +156,20 @@ FITS: dict[str, tuple[Function, Function, mp.mpf, mp.mpf, int]] = {
     "asin double": (odd(mp.asin), floor(), 0, 0.25, 12),
     "erf single": (ERF, one, 0, 1, 7),
     "erf beyond 1 single": (lambda a: mp.log(mp.erfc(a)), mp.erfc, 1, 4, 6),
-    "erfc single": (WIDE, lambda t: 1 / WIDE(t), 1 / mp.mpf("12.4"), 0.5, 11),
+    "erfc single": (
+        ERF, lambda z: floor(0.5)(z) / mp.erfc(mp.sqrt(z)), 0, mp.mpf("0.49"), 6,
+    ),
+    "erfc beyond 0.7 single": (
+        *settled(lambda a: mp.exp(a * a) * mp.erfc(a), "0.484375"), mp.mpf("0.7"), mp.mpf("10.4"),
+        5, 4,
+    ),
+    "normal_cdf single": (
+        CDF_TAIL, lambda z: floor()(z) ** 1.5 / mp.ncdf(-mp.sqrt(z)), mp.mpf("1e-4"), 1, 5,
+    ),
+    "normal_cdf beyond 1 single": (
+        *settled(lambda a: mp.exp(a * a / 2) * mp.ncdf(-a), "0.34375"), mp.mpf(1), mp.mpf("14.5"),
+        5, 4,
+    ),
     "erf double": (ERF, one, 0, mp.mpf("0.36"), 10),
     "normal_cdf double": (CDF, one, 0, mp.mpf("0.7225"), 10),
     "erfc double": (
@@ -153,10 +189,12 @@ def lacking() -> tuple[mp.mpf, mp.mpf]:
 
 def main() -> None:
     for name in sys.argv[1:] or FITS:
-        coefficients, error = remez(*FITS[name])
+        above, below, error = remez(*FITS[name])
         print(f"{name}: error {mp.nstr(error, 2)}")
-        for coefficient in coefficients:
+        for coefficient in above:
             print(f"    {mp.nstr(coefficient, 20)}")
+        for coefficient in below[:-1]:
+            print(f"    / {mp.nstr(coefficient, 20)}")
         if name == "erfc double":
             print("rounded, lacking", *(mp.nstr(c, 20) for c in lacking()))
 
