@@ -37,6 +37,21 @@ def _prefer_512(function: Any) -> None:
     set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
 
 
+@cache
+def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
+    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
+    _prefer_512(function)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    return size, 16 if triple.startswith("x86") and size < 64 else 32
+
+
 def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
     """Return code that changes the mode of x86's arithmetic and gives the mode before."""
 
@@ -77,6 +92,19 @@ if _WRITTEN:
             return context.get_dummy_value()
 
         return types.void(), emit
+
+    @intrinsic
+    def _lanes(typingctx: Any, samples: Any, most: Any) -> Any:
+        """Return samples rounded up to whole registers, of which one of 512 bits holds `most`."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            parts = 64 // _registers(*context.codegen().magic_tuple())[0]
+            count, one = values[0], ir.Constant(values[0].type, 1)
+            held = builder.udiv(values[1], ir.Constant(count.type, parts))
+            whole = builder.sub(builder.add(count, held), one)
+            return builder.and_(whole, builder.neg(held))
+
+        return types.intp(types.intp, types.intp), emit
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
@@ -163,6 +191,7 @@ if _WRITTEN:
         return types.void(arrived, types.int64), emit
 
 else:
+    _lanes = njit(lambda samples, most: -(-samples // most) * most)
     _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
@@ -179,21 +208,6 @@ else:
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
 
 
-@cache
-def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
-    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
-    target = binding.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=processor, features=features)
-    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
-    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
-    _prefer_512(function)
-    builder = ir.IRBuilder(function.append_basic_block())
-    builder.ret(builder.fadd(*function.args))
-    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
-    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
-    return size, 16 if triple.startswith("x86") and size < 64 else 32
-
-
 class _Writer:
     """Writes the instructions of one LLVM function; starts and strides count elements."""
 
@@ -208,17 +222,6 @@ class _Writer:
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
-
-    def opaque(self, count: Any) -> Any:
-        """Return a count above 4 as one that LLVM does not know.
-
-        Else it may unroll the whole loop of a tile and keep accumulators in memory: 5 times slower.
-        """
-        if not isinstance(count, int) or count <= 4:
-            return count
-        return self.builder.asm(
-            ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", [self.index(count)], False
-        )
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """Return start + sum of index * stride for each step."""
@@ -300,14 +303,23 @@ class _Writer:
         self.call("llvm.prefetch.p0", ir.VoidType(), address, *kind)
 
     @contextmanager
-    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
-        """Write a loop, but none for a single turn; gives its index."""
+    def loop(self, start: Any, stop: Any, step: int = 1, turns: int = 1) -> Iterator[Any]:
+        """Write a loop, but none for a single turn; gives its index.
+
+        LLVM makes one of so many turns, and no more: what it would unroll by itself is several
+        times as much code as the nearest cache holds, and slower.
+        """
         if isinstance(stop, int) and stop <= start + step:
             yield self.index(start)
-        else:
-            bounds = map(self.index, (start, stop, step))
-            with for_range_slice(self.builder, *bounds) as (index, _):
-                yield index
+            return
+        bounds = map(self.index, (start, stop, step))
+        with for_range_slice(self.builder, *bounds) as (index, _):
+            yield index
+            last = self.builder.basic_block
+        add = self.builder.module.add_metadata
+        mark = add([add(["llvm.loop.unroll.count", ir.Constant(_WORD, turns)])])
+        mark.operands = (mark, mark.operands[-1])  # so LLVM knows it for the mark of a loop
+        last.terminator.set_metadata("llvm.loop", mark)
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
@@ -402,7 +414,8 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
     A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
-    no fewer than the 4 that a product waits for the one before it (measured).
+    no fewer than the 4 that a product waits for the one before it (measured). LLVM writes two terms
+    as one; more than 9 rows, for 16 registers, would then be kept in memory.
     """
 
     def cost(tall: int, wide: int) -> tuple[int, int]:
@@ -410,7 +423,8 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
         loads = across * rows + down * vectors
         return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
+    most = (9 * registers // 16, *(registers * 3 // 4 // c for c in range(2, widest + 1)))
+    tiles = [(r, c) for c, tall in enumerate(most, 1) for r in range(1, tall + 1)]
     fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
     return min(fitting, key=lambda tile: cost(*tile))
 
@@ -433,9 +447,11 @@ class _Product:
     a vector of left as well as one of right is loaded once for several products.
     """
 
-    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
+    def __init__(
+        self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool, over: bool
+    ) -> None:
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.add, self.across = offsets, add, None
+        self.offsets, self.add, self.over, self.across = offsets, add, over, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
         if columns[1]:
             still = [loop for loop in loops if not loop[1]]
@@ -515,7 +531,8 @@ class _Product:
 
     def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
         """Write the loop over the rows of tiles of one panel."""
-        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], widths)
+        read = [self.w.lanes] * len(widths) if self.over else widths
+        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
         for begin, end, tall in _parts(self.rows[0], most):
@@ -555,7 +572,7 @@ class _Product:
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, w.opaque(end)) as term:
+        with w.loop(first, end, turns=2) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)
@@ -590,6 +607,7 @@ def _contraction(
     loops: tuple[tuple[int, int, int, int], ...] = (),
     offsets: tuple[int, int, int] = (0, 0, 0),
     add: bool = False,
+    over: bool = False,
 ) -> Any:
     """Return f(left, right, out): out[o] (+)= sum over the terms of left[l] * right[r].
 
@@ -597,12 +615,13 @@ def _contraction(
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
     stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
-    f(left, right, out, count), for columns a multiple of 16. The arrays are C-contiguous, of one
-    type, and out overlaps none of the others.
+    f(left, right, out, count), for columns that are whole vectors. The arrays are C-contiguous, of
+    one type, and out overlaps none of the others. With `over` the last vector of the columns is
+    read whole: there is memory for as much behind right.
     """
-    dimensions = columns, rows, terms, loops, offsets, add
+    dimensions = columns, rows, terms, loops, offsets, add, over
     if not _WRITTEN:
-        return _plain_contraction(*dimensions)
+        return _plain_contraction(*dimensions[:-1])
     name = f"contraction {dimensions}"
     write = _Product(*dimensions).write
     if None in (columns[0], terms[0][0]):
@@ -689,7 +708,7 @@ def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
     """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
 
-    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are
+    With `some` it is f(source, target, used) for c < used, whole vectors. The arrays are
     C-contiguous of any shape, of one type, and do not overlap.
     """
 

@@ -20,7 +20,17 @@ from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
 from symprop.lower import lower
 from symprop.lower.accumulate import accumulate
-from symprop.lower.program import SAMPLES, Axis, Compute, Contract, Lane, Loop, Note, Transpose
+from symprop.lower.program import (
+    SAMPLES,
+    Axis,
+    Compute,
+    Contract,
+    Lane,
+    Loop,
+    Note,
+    Transpose,
+    name_of,
+)  # fmt: skip
 from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
 from symprop.lower.tiles import contracted, transposable, transposed
 from symprop.optimizers import find
@@ -140,6 +150,16 @@ def test_a_gradient_reads_a_transposed_copy() -> None:
     assert found is not None
     assert found.tiling.columns == (48, 0)
     assert found.tiling.terms == (Axis(None, 1, 48, 0),)
+    assert not found.tiling.over
+
+
+def test_only_the_workspace_is_read_beyond_its_columns() -> None:
+    """A line follows it; behind parameters or the user's data there may be no memory."""
+    kernel = lower(differentiate(load_example("digits")), "float32").gradient
+    room = {storage.name for storage in kernel.workspace}
+    over = [name_of(s.right) for s in kernel.body if isinstance(s, Contract) and s.tiling.over]
+    assert over
+    assert room.issuperset(over)
 
 
 def test_a_convolution_is_one_too() -> None:

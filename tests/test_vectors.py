@@ -37,6 +37,7 @@ class Case:
     add: bool = False
     dtype: str = "float32"
     runtime: bool = False
+    over: bool = False
 
     @property
     def offsets(self) -> tuple[int, int, int]:
@@ -52,7 +53,7 @@ class Case:
         if self.runtime:
             terms[0][0] = None
         kept = tuple(tuple(term) for term in terms)
-        return self.columns, self.rows, kept, self.loops, self.offsets, self.add
+        return self.columns, self.rows, kept, self.loops, self.offsets, self.add, self.over
 
     def size(self, array: int) -> int:
         """Return how many elements an array has between its guards."""
@@ -123,6 +124,7 @@ def random_case(seed: int) -> Case:
         add=bool(rng.integers(2)),
         dtype=("float32", "float64")[seed % 2],
         runtime=bool(rng.integers(2)),
+        over=bool(rng.integers(2)),
     )
 
 
@@ -231,9 +233,36 @@ def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> No
     strides = (rows, terms, 0, block), ((terms, 1, block, 0),)
     contraction = machinery._contraction((None, 0), *strides, offsets=(GUARD, GUARD, GUARD))
     function = njit(lambda left, right, out, count: contraction(left, right, out, count))
-    for width in (16, 32, 48, 96):
+    vector = lanes(1, dtype)
+    for width in (vector, 2 * vector, 5 * vector, 48, 96):
         case = Case((width, 0), *strides, dtype=dtype)
         check(case, lambda left, right, out, width=width: function(left, right, out, width))
+
+
+def lanes(samples: int, dtype: str) -> int:
+    """Return a number of samples rounded up to whole vectors."""
+    most, rounded = 64 // np.dtype(dtype).itemsize, machinery._lanes
+    return int(njit(lambda count: rounded(count, most))(samples))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_samples_are_rounded_up_to_whole_vectors(dtype: str) -> None:
+    vector = lanes(1, dtype)
+    assert vector * np.dtype(dtype).itemsize in (16, 32, 64)
+    assert [lanes(n, dtype) // vector for n in range(2 * vector + 2)] == [
+        0, *[1] * vector, *[2] * vector, 3,
+    ]  # fmt: skip
+
+
+def test_more_rows_and_terms_are_no_more_code() -> None:
+    """LLVM must not unroll loops over tiles: the code would not fit into the nearest cache."""
+    sizes = []
+    for rows, terms in ((24, 32), (96, 128)):
+        function = compiled(matrix(rows, terms, 32, across=True))
+        function(*(np.zeros(2**15, np.float32) for _ in range(3)))
+        (text,) = function.inspect_asm().values()
+        sizes.append(len(text.splitlines()))
+    assert max(sizes) < 1.1 * min(sizes)
 
 
 def test_sums_of_other_numbers_are_seen() -> None:
@@ -395,7 +424,7 @@ def fenced(data):
 
 for case in [*map(t.random_case, range(30, 36)), t.convolution("float32", False),
              t.matrix(131, 300, 70, across=True), t.matrix(67, 300, 133, across=False)]:
-    case.guard = 0
+    case.guard, case.over = 0, False
     t.check(case, t.compiled(case), lambda data: fenced(data[: data.size - {cut}]))
 t.test_transpose(1), t.test_transpose(2), t.test_gather(37, 21, "float32")
 print(t.machinery._registers.cache_info().currsize, end="")

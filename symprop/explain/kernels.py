@@ -170,7 +170,7 @@ def _tiling_data(tiling: Tiling) -> dict[str, Any]:
     count, left = tiling.columns
     return {
         "rows": _axis_data(tiling.rows),
-        "columns": {"count": count, "left": left, "right": 1, "out": 1},
+        "columns": {"count": count, "left": left, "right": 1, "out": 1, "over": tiling.over},
         "terms": [_axis_data(axis) for axis in tiling.terms],
         "loops": [_axis_data(axis) for axis in tiling.loops],
         "offsets": dict(zip(("left", "right", "out"), tiling.offsets, strict=True)),

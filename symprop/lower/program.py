@@ -210,7 +210,8 @@ class Tiling:
     For all values of `loops`, `rows` and `columns` the sum over `terms` of a product of two
     elements. Along the columns `right` and `out` are contiguous; `left` stands
     still (stride 0, its element is spread over a vector) or moves with them (1). Columns
-    without a count are the lanes.
+    without a count are the lanes. With `over` the last vector of `right` may be read whole
+    though there are fewer columns: it lies in the workspace, which something follows.
     """
 
     columns: tuple[int | None, int]
@@ -218,6 +219,7 @@ class Tiling:
     terms: tuple[Axis, ...]
     loops: tuple[Axis, ...]
     offsets: tuple[int, int, int]
+    over: bool = False
 
     @property
     def counted(self) -> Symbol | None:
@@ -231,7 +233,8 @@ class Tiling:
         count, left = self.columns
         rows = f"rows {self.rows}" if self.rows.out else "no rows"
         moved = "left, right, out 1" if left else "right, out 1"
-        parts = [rows, f"columns {'lanes' if count is None else count} ({moved})"]
+        whole = " read in whole vectors" if self.over else ""
+        parts = [rows, f"columns {'lanes' if count is None else count} ({moved}){whole}"]
         parts.append("terms " + " x ".join(map(str, self.terms)))
         return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))
 

@@ -57,6 +57,8 @@ def _tiling(tiling: Tiling) -> list[str]:
         parts.append(f"loops={_axes(tiling.loops)}")
     if any(tiling.offsets):
         parts.append(f"offsets={tiling.offsets}")
+    if tiling.over:
+        parts.append("over=True")
     return parts
 
 

@@ -115,9 +115,9 @@ class Frames:
 
     def _body(self, kernel: Kernel) -> Iterator[str]:
         if self.lanes:
-            lanes = self.program.strategy.lanes
+            counted = f"_lanes({self.samples}, {self.program.strategy.lanes})"
             yield "    _hot()"
-            yield f"    {self.printer.name(str(LANES))} = -(-{self.samples} // {lanes}) * {lanes}"
+            yield f"    {self.printer.name(str(LANES))} = {counted}"
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
         for storage in kernel.workspace:
