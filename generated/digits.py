@@ -34,28 +34,27 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, wraps
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit
+from llvmlite import binding, ir
+from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
-try:
-    from llvmlite import binding, ir
-    from numba import types
+try:  # names that Numba does not promise
     from numba.core.cgutils import (
         alloca_once,
         for_range_slice,
         get_or_insert_function,
         unpack_tuple,
     )
-    from numba.extending import intrinsic
     from numba.np.arrayobj import populate_array
 except ImportError as error:
-    intrinsic = None
+    populate_array = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 
 NAME = "digits"
@@ -94,16 +93,28 @@ _BLOCK = 32  # samples that are worked on at a time, so that their values stay i
 _options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
-_scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
-@_scalar
+def _where(condition: bool, a: Any, b: Any) -> Any:
+    """Return a where a condition holds, otherwise b; both are computed."""
+    return a if condition else b
+
+
 def maximum(a: float, b: float) -> float:
     """Return the larger of two numbers; NaN where one is NaN, unlike Python's max."""
-    return b if b > a or b != b else a
+    return _where((b > a) | (b != b), b, a)
 
 
-@_scalar
+def _number(bits: int) -> float:
+    """Return the number with these bits."""
+    return np.int64(bits).view(np.float64)
+
+
+def _bits(x: float) -> int:
+    """Return the bits of a number as an integer."""
+    return np.float64(x).view(np.int64)
+
+
 def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
 
@@ -121,34 +132,28 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     q = q * square + (real(0.00833333333331369) * r + real(0.04166666666657302))
     p = p * (square * square) + q
     p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
-    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
-    return r + square * p, np.int64(power).view(np.float64)
+    return r + square * p, _number((_bits(shifted) << 52) + bits)
 
 
-@_scalar
 def _scaled_exp(x: float, bits: int) -> float:
     """Return e^x times the power of two that `bits` stand for, see `_exp_parts`."""
     w, s = _exp_parts(x, bits)
     return (real(1.0) + w) * s
 
 
-@_scalar
 def exp(z: float) -> float:
     """Return e^z; the power of two is multiplied in two parts, since it may be out of range."""
-    x = real(-746.0) if z < real(-746.0) else z
-    x = real(710.0) if x > real(710.0) else x
-    bits = 0x3FE0000000000000 if x > real(0.0) else 0x47F0000000000000
-    return _scaled_exp(x, bits) * (real(2.0) if x > real(0.0) else real(2.938735877055719e-39))
+    x = _where(z < real(-746.0), real(-746.0), z)
+    x = _where(x > real(710.0), real(710.0), x)
+    bits = _where(x > real(0.0), 0x3FE0000000000000, 0x47F0000000000000)
+    return _scaled_exp(x, bits) * _where(x > real(0.0), real(2.0), real(2.938735877055719e-39))
 
 
-@_scalar
 def _with_sign(a: float, z: float) -> float:
     """Return a >= 0 with the sign of z."""
-    sign = np.float64(z).view(np.int64) & np.int64(-0x8000000000000000)
-    return np.int64(np.float64(a).view(np.int64) | sign).view(np.float64)
+    return _number(_bits(a) | (_bits(z) & -0x8000000000000000))
 
 
-@_scalar
 def tanh(z: float) -> float:
     """Return the hyperbolic tangent, (1 - E)/(1 + E) with E = e^-2|z| = s/2*(1 - 2g).
 
@@ -158,7 +163,7 @@ def tanh(z: float) -> float:
     error from 2.2 to below 2 ULP and a sixth more time.
     """
     a = abs(z)
-    x = real(20.0) if a > real(20.0) else a
+    x = _where(a > real(20.0), real(20.0), a)
     shifted = x * real(2.8853900817779268) + real(6755399441055744.0)
     k = shifted - real(6755399441055744.0)
     r = x - k * real(0.34657359027997264)
@@ -174,15 +179,18 @@ def tanh(z: float) -> float:
     q = q * square + (real(0.6666666666666671) * r + real(-1.0))
     p = p * fourth + q
     g = r + (square * p - k * real(1.1595234069231498e-17))
-    power = np.int64(0x4000000000000000) - (np.float64(shifted).view(np.int64) << np.int64(52))
-    s = np.int64(power).view(np.float64)
+    s = _number(0x4000000000000000 - (_bits(shifted) << 52))
     rest = real(1.0) - real(0.5) * s
     base = real(0.5) * rest
     above = rest * base + (real(1.0) + base) * (s * g)
     return _with_sign(base + above / ((real(1.0) + real(0.5) * s) - s * g), z)
 
 
-@_scalar
+def _real(k: int) -> float:
+    """Return a small integer as a number, put together in the last bits of 1.5*2^52."""
+    return _number(k + 0x4338000000000000) - real(6755399441055744.0)
+
+
 def _log_tail(f: float) -> float:
     """Return f - log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2), from s = f/(2 + f)."""
     s = f / (real(2.0) + f)
@@ -199,28 +207,25 @@ def _log_tail(f: float) -> float:
     return half - s * (half + square * p)
 
 
-@_scalar
 def log(z: float) -> float:
     """Return the natural logarithm: -infinity at 0, NaN below."""
     x = abs(z)
     tiny = x < real(2.2250738585072014e-308)
-    x = x * real(4503599627370496.0) if tiny else x
-    bits = np.float64(x).view(np.int64) - np.int64(0x3FE6A09E667F3BCD)
-    k = real(np.int64(bits) >> np.int64(52)) - (real(52.0) if tiny else real(0.0))
-    m = np.int64(
-        (np.int64(bits) & np.int64(0x000FFFFFFFFFFFFF)) + np.int64(0x3FE6A09E667F3BCD)
-    ).view(np.float64)
+    x = _where(tiny, x * real(4503599627370496.0), x)
+    bits = _bits(x) - 0x3FE6A09E667F3BCD
+    k = _real(bits >> 52) - _where(tiny, real(52.0), real(0.0))
+    m = _number((bits & 0x000FFFFFFFFFFFFF) + 0x3FE6A09E667F3BCD)
     f = m - real(1.0)
     value = k * real(0.6931471803691238) - ((_log_tail(f) - k * real(1.9082149292705877e-10)) - f)
-    special = real(-math.inf) if z == real(0.0) else real(math.nan) if z < real(0.0) else z
-    return value if real(0.0) < z < real(math.inf) else special
+    special = _where(z == real(0.0), real(-math.inf), _where(z < real(0.0), real(math.nan), z))
+    return _where((z > real(0.0)) & (z < real(math.inf)), value, special)
 
 
 @_kernel
 def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     """Compute the outputs of a block of samples."""
     _hot()
-    lanes = -(-samples // 8) * 8
+    lanes = _lanes(samples, 8)
     max_z = _view(workspace, 0, (32,))
     sum_z = _view(workspace, 32, (32,))
     net_h = _view(workspace, 64, (32, 32))
@@ -260,7 +265,7 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
 def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     """Return the sum of the losses of a block of samples."""
     _hot()
-    lanes = -(-samples // 8) * 8
+    lanes = _lanes(samples, 8)
     max_z = _view(workspace, 0, (32,))
     sum_z = _view(workspace, 32, (32,))
     total_L = _view(workspace, 64, (32,))
@@ -306,7 +311,7 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
 def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     """Return the sum of the losses of a block of samples; fill the sum of their gradients."""
     _hot()
-    lanes = -(-samples // 8) * 8
+    lanes = _lanes(samples, 8)
     one = _view(workspace, 0, (1,))
     max_z = _view(workspace, 8, (32,))
     sum_z = _view(workspace, 40, (32,))
@@ -405,12 +410,143 @@ def _update(theta, m, v, gradient, scale, iteration, learning_rate, beta1, beta2
 # -------------------------------------------------------------------------------- machinery
 
 
-_WRITTEN = intrinsic is not None and not config.DISABLE_JIT  # else plain loops do the same
+_FLOAT = ir.FloatType() if real is np.float32 else ir.DoubleType()
+_INTEGER = ir.IntType(8 * np.dtype(real).itemsize)
+_FLAGS = "contract", "nsz"  # the caller's would undo exact differences
+_SIGNS = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
+    "not_equal": "!=",
+}  # fmt: skip
+_OF_FLOATS = {
+    "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg",
+}  # fmt: skip
+_OF_INTEGERS = {
+    "add": "add", "subtract": "sub", "left_shift": "shl", "right_shift": "ashr",
+    "bitwise_and": "and_", "bitwise_or": "or_", "bitwise_xor": "xor",
+}  # fmt: skip
+_CALLED = {"absolute": "llvm.fabs", "sqrt": "llvm.sqrt"}
+
+
+class _Traced(NDArrayOperatorsMixin):
+    """A number that is known once the code runs; what NumPy computes of it becomes instructions."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __bool__(self) -> bool:
+        raise TypeError("a condition is known once the code runs; _where(condition, a, b) chooses")
+
+    def __array_ufunc__(self, function: Any, method: str, *operands: Any) -> Any:
+        """Write the instruction for one of NumPy's functions, which operators call too."""
+        name, b, kind = function.__name__, self.builder, self.value.type
+        values = [_value(operand, kind) for operand in operands]
+        if isinstance(kind, ir.IntType):
+            if name in _SIGNS:
+                return _Traced(b, b.icmp_signed(_SIGNS[name], *values))
+            return _Traced(b, getattr(b, _OF_INTEGERS[name])(*values))
+        if name in _SIGNS:  # NaN is not equal to any number
+            compare = b.fcmp_unordered if name == "not_equal" else b.fcmp_ordered
+            return _Traced(b, compare(_SIGNS[name], *values, flags=_FLAGS))
+        if name in _CALLED:
+            called = b.module.declare_intrinsic(_CALLED[name], [kind])
+            return _Traced(b, b.call(called, values, fastmath=_FLAGS))
+        return _Traced(b, getattr(b, _OF_FLOATS[name])(*values, flags=_FLAGS))
+
+
+def _value(operand: Any, kind: Any) -> Any:
+    """Return what the code has for an operand; a constant has this type."""
+    return operand.value if isinstance(operand, _Traced) else ir.Constant(kind, operand)
+
+
+def _choice(condition: Any, a: Any, b: Any) -> Any:
+    """Write a selection, for `_where`."""
+    kinds = [number.value.type for number in (a, b) if isinstance(number, _Traced)]
+    kind = kinds[0] if kinds else _INTEGER if isinstance(a, int) else _FLOAT
+    chosen = condition.builder.select(condition.value, _value(a, kind), _value(b, kind))
+    return _Traced(condition.builder, chosen)
+
+
+def _conversion(*steps: tuple[str, Any]) -> Any:
+    """Return a function that writes instructions which change a number's type."""
+
+    def write(number: Any) -> Any:
+        b, value = number.builder, number.value
+        for name, kind in steps:
+            value = getattr(b, name)(value, kind)
+        return _Traced(b, value)
+
+    return write
+
+
+# Functions that are an instruction, though NumPy has none for it.
+_WRITTEN_AS = {
+    "_where": _choice,
+    "_bits": _conversion(("bitcast", _INTEGER)),
+    "_number": _conversion(("bitcast", _FLOAT)),
+    "_wide": _conversion(("fpext", ir.DoubleType())),
+    "_narrow": _conversion(("fptrunc", _FLOAT)),
+    "_last_bits": _conversion(("bitcast", ir.IntType(64)), ("trunc", ir.IntType(32))),
+}
+
+
+def _scalar(function: Any) -> Any:
+    """Return a function that compiled code may call: Python runs it while the call is compiled.
+
+    Numba would compile each by itself (0.05 to 0.3 s), copy it into the functions that call
+    it and optimise it there once more.
+    """
+    if config.DISABLE_JIT:
+        return function
+    if function.__name__ in _WRITTEN_AS:
+        return _WRITTEN_AS[function.__name__]
+
+    @type_callable(function)
+    def kinds(context: Any) -> Any:
+        kind = typeof(real())
+        return wraps(function)(lambda *arguments: kind(*[kind] * len(arguments)))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return function(*(_Traced(builder, value) for value in values)).value
+
+    return function
+
+
+_where = _scalar(_where)
+maximum = _scalar(maximum)
+_number = _scalar(_number)
+_bits = _scalar(_bits)
+_exp_parts = _scalar(_exp_parts)
+_scaled_exp = _scalar(_scaled_exp)
+exp = _scalar(exp)
+_with_sign = _scalar(_with_sign)
+tanh = _scalar(tanh)
+_real = _scalar(_real)
+_log_tail = _scalar(_log_tail)
+log = _scalar(log)
+
+
+_WRITTEN = populate_array is not None and not config.DISABLE_JIT  # else plain loops do the same
 
 
 def _prefer_512(function: Any) -> None:
     """Let LLVM use whole registers; it takes many processors for ones that prefer half of them."""
     set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
+
+
+@cache
+def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
+    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
+    _prefer_512(function)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    return size, 16 if triple.startswith("x86") and size < 64 else 32
 
 
 def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -453,6 +589,19 @@ if _WRITTEN:
             return context.get_dummy_value()
 
         return types.void(), emit
+
+    @intrinsic
+    def _lanes(typingctx: Any, samples: Any, most: Any) -> Any:
+        """Return samples rounded up to whole registers, of which one of 512 bits holds `most`."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            parts = 64 // _registers(*context.codegen().magic_tuple())[0]
+            count, one = values[0], ir.Constant(values[0].type, 1)
+            held = builder.udiv(values[1], ir.Constant(count.type, parts))
+            whole = builder.sub(builder.add(count, held), one)
+            return builder.and_(whole, builder.neg(held))
+
+        return types.intp(types.intp, types.intp), emit
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
@@ -539,6 +688,7 @@ if _WRITTEN:
         return types.void(arrived, types.int64), emit
 
 else:
+    _lanes = njit(lambda samples, most: -(-samples // most) * most)
     _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
@@ -552,21 +702,6 @@ else:
 
 
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
-
-
-@cache
-def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
-    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
-    target = binding.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=processor, features=features)
-    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
-    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
-    _prefer_512(function)
-    builder = ir.IRBuilder(function.append_basic_block())
-    builder.ret(builder.fadd(*function.args))
-    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
-    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
-    return size, 16 if triple.startswith("x86") and size < 64 else 32
 
 
 class _Writer:
@@ -583,17 +718,6 @@ class _Writer:
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
-
-    def opaque(self, count: Any) -> Any:
-        """Return a count above 4 as one that LLVM does not know.
-
-        Else it may unroll the whole loop of a tile and keep accumulators in memory: 5 times slower.
-        """
-        if not isinstance(count, int) or count <= 4:
-            return count
-        return self.builder.asm(
-            ir.FunctionType(_INDEX, [_INDEX]), "", "=r,0", [self.index(count)], False
-        )
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """Return start + sum of index * stride for each step."""
@@ -675,14 +799,23 @@ class _Writer:
         self.call("llvm.prefetch.p0", ir.VoidType(), address, *kind)
 
     @contextmanager
-    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
-        """Write a loop, but none for a single turn; gives its index."""
+    def loop(self, start: Any, stop: Any, step: int = 1, turns: int = 1) -> Iterator[Any]:
+        """Write a loop, but none for a single turn; gives its index.
+
+        LLVM makes one of so many turns, and no more: what it would unroll by itself is several
+        times as much code as the nearest cache holds, and slower.
+        """
         if isinstance(stop, int) and stop <= start + step:
             yield self.index(start)
-        else:
-            bounds = map(self.index, (start, stop, step))
-            with for_range_slice(self.builder, *bounds) as (index, _):
-                yield index
+            return
+        bounds = map(self.index, (start, stop, step))
+        with for_range_slice(self.builder, *bounds) as (index, _):
+            yield index
+            last = self.builder.basic_block
+        add = self.builder.module.add_metadata
+        mark = add([add(["llvm.loop.unroll.count", ir.Constant(_WORD, turns)])])
+        mark.operands = (mark, mark.operands[-1])  # so LLVM knows it for the mark of a loop
+        last.terminator.set_metadata("llvm.loop", mark)
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
@@ -813,7 +946,8 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
     A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
-    no fewer than the 4 that a product waits for the one before it (measured).
+    no fewer than the 4 that a product waits for the one before it (measured). LLVM writes two terms
+    as one; more than 9 rows, for 16 registers, would then be kept in memory.
     """
 
     def cost(tall: int, wide: int) -> tuple[int, int]:
@@ -821,7 +955,8 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
         loads = across * rows + down * vectors
         return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
+    most = (9 * registers // 16, *(registers * 3 // 4 // c for c in range(2, widest + 1)))
+    tiles = [(r, c) for c, tall in enumerate(most, 1) for r in range(1, tall + 1)]
     fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
     return min(fitting, key=lambda tile: cost(*tile))
 
@@ -844,9 +979,11 @@ class _Product:
     a vector of left as well as one of right is loaded once for several products.
     """
 
-    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool):
+    def __init__(
+        self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool, over: bool
+    ) -> None:
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.add, self.across = offsets, add, None
+        self.offsets, self.add, self.over, self.across = offsets, add, over, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
         if columns[1]:
             still = [loop for loop in loops if not loop[1]]
@@ -926,7 +1063,8 @@ class _Product:
 
     def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
         """Write the loop over the rows of tiles of one panel."""
-        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], widths)
+        read = [self.w.lanes] * len(widths) if self.over else widths
+        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
         for begin, end, tall in _parts(self.rows[0], most):
@@ -966,7 +1104,7 @@ class _Product:
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, w.opaque(end)) as term:
+        with w.loop(first, end, turns=2) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)
@@ -1001,6 +1139,7 @@ def _contraction(
     loops: tuple[tuple[int, int, int, int], ...] = (),
     offsets: tuple[int, int, int] = (0, 0, 0),
     add: bool = False,
+    over: bool = False,
 ) -> Any:
     """Return f(left, right, out): out[o] (+)= sum over the terms of left[l] * right[r].
 
@@ -1008,12 +1147,13 @@ def _contraction(
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
     stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
-    f(left, right, out, count), for columns a multiple of 16. The arrays are C-contiguous, of one
-    type, and out overlaps none of the others.
+    f(left, right, out, count), for columns that are whole vectors. The arrays are C-contiguous, of
+    one type, and out overlaps none of the others. With `over` the last vector of the columns is
+    read whole: there is memory for as much behind right.
     """
-    dimensions = columns, rows, terms, loops, offsets, add
+    dimensions = columns, rows, terms, loops, offsets, add, over
     if not _WRITTEN:
-        return _plain_contraction(*dimensions)
+        return _plain_contraction(*dimensions[:-1])
     name = f"contraction {dimensions}"
     write = _Product(*dimensions).write
     if None in (columns[0], terms[0][0]):
@@ -1061,7 +1201,7 @@ def _plain_contraction(
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
     """Return f(source, target): target[n, c, r] = source[n, r, c] for n < count.
 
-    With `some` it is f(source, target, used) for c < used, a multiple of 16. The arrays are
+    With `some` it is f(source, target, used) for c < used, whole vectors. The arrays are
     C-contiguous of any shape, of one type, and do not overlap.
     """
 
@@ -1142,11 +1282,11 @@ _product_1 = _contraction((None, 0), (32, 1, 0, 32), ((64, 32, 32, 0),))
 _product_2 = _contraction((None, 0), (10, 1, 0, 32), ((32, 10, 32, 0),))
 _product_3 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
 _exchange_1 = _transpose(32, 32, 1, True)
-_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
+_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),), over=True)
 _exchange_2 = _transpose(10, 32, 1, True)
-_product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),))
-_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
-_product_7 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),))
+_product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
+_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),), over=True)
+_product_7 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
 
@@ -1156,8 +1296,11 @@ _LINE = 64 // np.dtype(real).itemsize  # numbers in a cache line
 
 @register_jitable
 def _aligned(count):
-    """Return memory for numbers that begins on a cache line, where a vector reads only one."""
-    memory = np.empty(count + _LINE, real)
+    """Return memory for numbers that begins on a cache line, where a vector reads only one.
+
+    At least one more line follows: a vector may begin with the last number.
+    """
+    memory = np.empty(count + 2 * _LINE, real)
     first = -(memory.ctypes.data * _LINE // 64) % _LINE
     return memory[first : first + count]
 

@@ -34,13 +34,16 @@ Update of each parameter theta in step t (sgd):
 
 import math
 import time
+from functools import wraps
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import lower_builtin, overload, register_jitable, type_callable
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 NAME = "two_hidden_layers"
 FINGERPRINT = "78a3efa583b86c43"
@@ -79,10 +82,23 @@ _BLOCK = 1024  # samples that are worked on at a time, so that their values stay
 _options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
 _kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
-_scalar = njit(fastmath={"contract", "nsz"}, forceinline=True, **_options)
 
 
-@_scalar
+def _where(condition: bool, a: Any, b: Any) -> Any:
+    """Return a where a condition holds, otherwise b; both are computed."""
+    return a if condition else b
+
+
+def _number(bits: int) -> float:
+    """Return the number with these bits."""
+    return np.int64(bits).view(np.float64)
+
+
+def _bits(x: float) -> int:
+    """Return the bits of a number as an integer."""
+    return np.float64(x).view(np.int64)
+
+
 def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     """Return w and s with e^x = (1 + w)*s, where s is 2^k times a power of two.
 
@@ -100,32 +116,29 @@ def _exp_parts(x: float, bits: int) -> tuple[float, float]:
     q = q * square + (real(0.00833333333331369) * r + real(0.04166666666657302))
     p = p * (square * square) + q
     p = p * square + (real(0.16666666666666688) * r + real(0.5000000000000006))
-    power = (np.float64(shifted).view(np.int64) << np.int64(52)) + np.int64(bits)
-    return r + square * p, np.int64(power).view(np.float64)
+    return r + square * p, _number((_bits(shifted) << 52) + bits)
 
 
-@_scalar
 def sigmoid(z: float) -> float:
     """Return c/(c + c*e^-z); with c = 1.875*2^-128 nothing overflows and what is small is gradual.
 
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    x = real(-746.0) if z < real(-746.0) else z
-    x = real(80.0) if x > real(80.0) else x
-    w, s = _exp_parts(-x, 0x37FE000000000000)
+    x = -z
+    x = _where(x > real(746.0), real(746.0), x)
+    x = _where(x < real(-80.0), real(-80.0), x)
+    w, s = _exp_parts(x, 0x37FE000000000000)
     c = real(5.510129769479473e-39)
     return c / ((c + s) + s * w)
 
 
-@_scalar
 def _scaled_exp(x: float, bits: int) -> float:
     """Return e^x times the power of two that `bits` stand for, see `_exp_parts`."""
     w, s = _exp_parts(x, bits)
     return (real(1.0) + w) * s
 
 
-@_scalar
 def _log_tail(f: float) -> float:
     """Return f - log(1 + f) for 1 + f between sqrt(1/2) and sqrt(2), from s = f/(2 + f)."""
     s = f / (real(2.0) + f)
@@ -142,18 +155,17 @@ def _log_tail(f: float) -> float:
     return half - s * (half + square * p)
 
 
-@_scalar
 def softplus(z: float) -> float:
     """Return log(1 + e^z) as max(z, 0) + log1p(e^-|z|), which cannot overflow."""
     x = -abs(z)
-    x = real(-755.0) if x < real(-755.0) else x
+    x = _where(x < real(-755.0), real(-755.0), x)
     e = _scaled_exp(x, 0x47F0000000000000) * real(2.938735877055719e-39)
     large = e > real(0.41421356)
-    f = real(0.5) * (e - real(1.0)) if large else e
-    base = real(0.6931471803691238) if large else real(0.0)
-    rest = real(1.9082149292705877e-10) if large else real(0.0)
+    f = _where(large, real(0.5) * (e - real(1.0)), e)
+    base = _where(large, real(0.6931471803691238), real(0.0))
+    rest = _where(large, real(1.9082149292705877e-10), real(0.0))
     value = base - ((_log_tail(f) - rest) - f)
-    return value + (z if z > real(0.0) else real(0.0))
+    return value + _where(z > real(0.0), z, real(0.0))
 
 
 @_kernel
@@ -542,6 +554,118 @@ def _stretch(
 
 
 # -------------------------------------------------------------------------------- machinery
+
+
+_FLOAT = ir.FloatType() if real is np.float32 else ir.DoubleType()
+_INTEGER = ir.IntType(8 * np.dtype(real).itemsize)
+_FLAGS = "contract", "nsz"  # the caller's would undo exact differences
+_SIGNS = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
+    "not_equal": "!=",
+}  # fmt: skip
+_OF_FLOATS = {
+    "add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg",
+}  # fmt: skip
+_OF_INTEGERS = {
+    "add": "add", "subtract": "sub", "left_shift": "shl", "right_shift": "ashr",
+    "bitwise_and": "and_", "bitwise_or": "or_", "bitwise_xor": "xor",
+}  # fmt: skip
+_CALLED = {"absolute": "llvm.fabs", "sqrt": "llvm.sqrt"}
+
+
+class _Traced(NDArrayOperatorsMixin):
+    """A number that is known once the code runs; what NumPy computes of it becomes instructions."""
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def __bool__(self) -> bool:
+        raise TypeError("a condition is known once the code runs; _where(condition, a, b) chooses")
+
+    def __array_ufunc__(self, function: Any, method: str, *operands: Any) -> Any:
+        """Write the instruction for one of NumPy's functions, which operators call too."""
+        name, b, kind = function.__name__, self.builder, self.value.type
+        values = [_value(operand, kind) for operand in operands]
+        if isinstance(kind, ir.IntType):
+            if name in _SIGNS:
+                return _Traced(b, b.icmp_signed(_SIGNS[name], *values))
+            return _Traced(b, getattr(b, _OF_INTEGERS[name])(*values))
+        if name in _SIGNS:  # NaN is not equal to any number
+            compare = b.fcmp_unordered if name == "not_equal" else b.fcmp_ordered
+            return _Traced(b, compare(_SIGNS[name], *values, flags=_FLAGS))
+        if name in _CALLED:
+            called = b.module.declare_intrinsic(_CALLED[name], [kind])
+            return _Traced(b, b.call(called, values, fastmath=_FLAGS))
+        return _Traced(b, getattr(b, _OF_FLOATS[name])(*values, flags=_FLAGS))
+
+
+def _value(operand: Any, kind: Any) -> Any:
+    """Return what the code has for an operand; a constant has this type."""
+    return operand.value if isinstance(operand, _Traced) else ir.Constant(kind, operand)
+
+
+def _choice(condition: Any, a: Any, b: Any) -> Any:
+    """Write a selection, for `_where`."""
+    kinds = [number.value.type for number in (a, b) if isinstance(number, _Traced)]
+    kind = kinds[0] if kinds else _INTEGER if isinstance(a, int) else _FLOAT
+    chosen = condition.builder.select(condition.value, _value(a, kind), _value(b, kind))
+    return _Traced(condition.builder, chosen)
+
+
+def _conversion(*steps: tuple[str, Any]) -> Any:
+    """Return a function that writes instructions which change a number's type."""
+
+    def write(number: Any) -> Any:
+        b, value = number.builder, number.value
+        for name, kind in steps:
+            value = getattr(b, name)(value, kind)
+        return _Traced(b, value)
+
+    return write
+
+
+# Functions that are an instruction, though NumPy has none for it.
+_WRITTEN_AS = {
+    "_where": _choice,
+    "_bits": _conversion(("bitcast", _INTEGER)),
+    "_number": _conversion(("bitcast", _FLOAT)),
+    "_wide": _conversion(("fpext", ir.DoubleType())),
+    "_narrow": _conversion(("fptrunc", _FLOAT)),
+    "_last_bits": _conversion(("bitcast", ir.IntType(64)), ("trunc", ir.IntType(32))),
+}
+
+
+def _scalar(function: Any) -> Any:
+    """Return a function that compiled code may call: Python runs it while the call is compiled.
+
+    Numba would compile each by itself (0.05 to 0.3 s), copy it into the functions that call
+    it and optimise it there once more.
+    """
+    if config.DISABLE_JIT:
+        return function
+    if function.__name__ in _WRITTEN_AS:
+        return _WRITTEN_AS[function.__name__]
+
+    @type_callable(function)
+    def kinds(context: Any) -> Any:
+        kind = typeof(real())
+        return wraps(function)(lambda *arguments: kind(*[kind] * len(arguments)))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return function(*(_Traced(builder, value) for value in values)).value
+
+    return function
+
+
+_where = _scalar(_where)
+_number = _scalar(_number)
+_bits = _scalar(_bits)
+_exp_parts = _scalar(_exp_parts)
+sigmoid = _scalar(sigmoid)
+_scaled_exp = _scalar(_scaled_exp)
+_log_tail = _scalar(_log_tail)
+softplus = _scalar(softplus)
 
 
 @_inner
