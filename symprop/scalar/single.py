@@ -131,12 +131,10 @@ def sigmoid(z: float) -> float:
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    x = -z
-    x = _where(x > real(104.0), real(104.0), x)
-    x = _where(x < real(-40.0), real(-40.0), x)
-    w, s = _exp_parts(x, 0x1FF00000)
+    w, s = _exp_parts(-z, 0x1FF00000)
     c = real(1.0164395367051604e-19)
-    return c / ((c + s) + s * w)
+    total = _where(z > real(40.0), c, (c + s) + s * w)  # chosen last, so that nothing waits for it
+    return c / _where(z < real(-104.0), real(math.inf), total)
 
 
 def silu(z: float) -> float:
