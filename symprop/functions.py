@@ -58,6 +58,10 @@ class Elementwise(Function):
         """Return the function in SymPy's elementary functions."""
         raise NotImplementedError
 
+    def product(self) -> Expr:
+        """Return the function as a product with one that its derivative needs; itself if none."""
+        return self
+
 
 class step(Elementwise):
     """1 where z > 0, otherwise 0; so the derivative of `relu` at 0 is 0."""
@@ -192,6 +196,9 @@ class gelu(Elementwise):
     def definition(self) -> Expr:
         return self.args[0] * normal_cdf(self.args[0]).definition()
 
+    def product(self) -> Expr:
+        return self.args[0] * normal_cdf(self.args[0])
+
 
 class silu(Elementwise):
     """z*sigmoid(z), also called swish.
@@ -208,6 +215,9 @@ class silu(Elementwise):
 
     def definition(self) -> Expr:
         return self.args[0] * sigmoid(self.args[0]).definition()
+
+    def product(self) -> Expr:
+        return self.args[0] * sigmoid(self.args[0])
 
 
 class Reduction(Function):

@@ -12,6 +12,7 @@ from symprop import functions
 from symprop.functions import (
     ELEMENTWISE,
     REDUCTIONS,
+    Elementwise,
     elu,
     gelu,
     leaky_relu,
@@ -59,6 +60,17 @@ def numerical(function, place, point):
         step_size = mpmath.mpf(10) ** -200
         x = point[place]
         return (at(x + step_size) - at(x - step_size)) / (2 * step_size)
+
+
+@pytest.mark.parametrize("function", ELEMENTWISE, ids=lambda f: f.__name__)
+def test_a_product_is_the_function_and_its_other_factor_is_in_the_derivative(function):
+    whole = function(*arguments(function))
+    names = {"z": mpmath.mpf("-1.25"), "slope": mpmath.mpf("0.7")}
+    product = whole.product()
+    assert abs(value(product, names) - value(whole, names)) < mpmath.mpf(10) ** -44
+    factors = product.atoms(Elementwise) - {whole}
+    assert all(whole.fdiff().has(factor) for factor in factors)
+    assert bool(factors) == (function in (gelu, silu))
 
 
 @pytest.mark.parametrize("text", POINTS)

@@ -12,7 +12,7 @@ from sympy import Idx, IndexedBase, Rational, Sum, Symbol, exp, sqrt, tanh
 
 from symprop import Network, logsumexp, softmax
 from symprop.derivation import differentiate
-from symprop.functions import reduce_max
+from symprop.functions import gelu, normal_cdf, reduce_max, silu
 from symprop.indices import accesses
 from symprop.lower import lower
 from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, matched
@@ -90,6 +90,16 @@ def test_softmax_and_logsumexp_share_the_exponentials() -> None:
         "L = log(sum_z) + max_z",
     ]
     assert {"max_z", "exp_z", "sum_z", "p", "L"} <= values.sampled
+
+
+def test_a_function_is_a_product_where_its_derivative_needs_the_other_factor() -> None:
+    h, d, b = IndexedBase("h", real=True), IndexedBase("d", real=True), Idx("b", 10)
+    values = Values(set(), {"z"})
+    expand((Equation(h[k], gelu(z[k]) + silu(z[k])), Equation(d[b], normal_cdf(z[b]))), values)
+    assert [str(e) for e in values.equations] == [
+        "h[k] = normal_cdf(z[k])*z[k] + silu(z[k])",
+        "d[b] = normal_cdf(z[b])",
+    ]
 
 
 def test_expansion_of_another_vector_is_not_shared() -> None:

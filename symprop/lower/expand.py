@@ -9,16 +9,26 @@ same sum. Value numbering makes all reductions of one ``z`` share them::
     sum_z = Sum(exp_z[k], k)
     p[k] = exp_z[k]/sum_z                                  # softmax(z[k], k)
     L = max_z + log(sum_z) - Sum(t[k]*z[k], k)             # logsumexp(z[k], k) - ...
+
+A function that is a product with another one, as ``gelu(z) = z*normal_cdf(z)``, is written so where
+the other one is computed anyway: its derivative needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import sympy
 from sympy import Basic, Expr, Idx, Indexed, Piecewise, Symbol, exp, log
 
-from symprop.functions import Normalisation, log_softmax, logsumexp, reduce_max, softmax
+from symprop.functions import (
+    Elementwise,
+    Normalisation,
+    log_softmax,
+    logsumexp,
+    reduce_max,
+    softmax,
+)
 from symprop.indices import (
     bound_indices,
     branches,
@@ -29,7 +39,7 @@ from symprop.indices import (
     summation,
 )
 from symprop.lower.program import name_of
-from symprop.lower.values import Values, scopes
+from symprop.lower.values import Values, appearing, key, scopes
 from symprop.network import Equation
 
 __all__ = ["expand"]
@@ -37,9 +47,29 @@ __all__ = ["expand"]
 
 def expand(equations: Iterable[Equation], values: Values) -> None:
     """Add `equations` to `values` with every logsumexp and softmax written out."""
-    for equation in equations:
+    for equation in _with_products(tuple(equations)):
         rhs = _expanded(equation.rhs, values, ())
         values.add(Equation(equation.lhs, rhs, equation.accumulate))
+
+
+def _with_products(equations: tuple[Equation, ...]) -> Iterator[Equation]:
+    """Yield the equations with functions as products whose other factor is computed anyway."""
+    computed = {
+        key(node, appearing(node))
+        for equation in equations
+        for node in sympy.preorder_traversal(equation.rhs)
+        if isinstance(node, Elementwise)
+    }
+
+    def wanted(node: Basic) -> bool:
+        if not isinstance(node, Elementwise):
+            return False
+        factors = node.product().atoms(Elementwise) - node.atoms(Elementwise)
+        return bool(factors) and all(key(f, appearing(f)) in computed for f in factors)
+
+    for equation in equations:
+        rhs = equation.rhs.replace(wanted, lambda node: node.product())
+        yield Equation(equation.lhs, rhs, equation.accumulate)
 
 
 def _expanded(node: Basic, values: Values, guards: tuple[Basic, ...]) -> Basic:

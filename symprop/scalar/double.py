@@ -144,10 +144,12 @@ def sigmoid(z: float) -> float:
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    w, s = _exp_parts(-z, 0x37FE000000000000)
+    x = -z
+    x = _where(x > real(746.0), real(746.0), x)
+    x = _where(x < real(-80.0), real(-80.0), x)
+    w, s = _exp_parts(x, 0x37FE000000000000)
     c = real(5.510129769479473e-39)
-    total = _where(z > real(80.0), c, (c + s) + s * w)  # chosen last, so that nothing waits for it
-    return c / _where(z < real(-746.0), real(math.inf), total)
+    return c / ((c + s) + s * w)
 
 
 def silu(z: float) -> float:

@@ -131,10 +131,12 @@ def sigmoid(z: float) -> float:
     c*e^-z = s*(1 + w). A c just below a power of two suffers least where the sum c + s is rounded;
     with a power of two itself the largest error is 2.4 ULP.
     """
-    w, s = _exp_parts(-z, 0x1FF00000)
+    x = -z
+    x = _where(x > real(104.0), real(104.0), x)
+    x = _where(x < real(-40.0), real(-40.0), x)
+    w, s = _exp_parts(x, 0x1FF00000)
     c = real(1.0164395367051604e-19)
-    total = _where(z > real(40.0), c, (c + s) + s * w)  # chosen last, so that nothing waits for it
-    return c / _where(z < real(-104.0), real(math.inf), total)
+    return c / ((c + s) + s * w)
 
 
 def silu(z: float) -> float:
