@@ -381,6 +381,7 @@ def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
 _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
 _LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
 _AHEAD = 16  # terms
+_NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
 
 
 def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
@@ -453,6 +454,7 @@ class _Product:
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
         self.offsets, self.add, self.over, self.across = offsets, add, over, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
+        self.ahead = self.large and terms[0][1] * _AHEAD <= _NEAR
         if columns[1]:
             still = [loop for loop in loops if not loop[1]]
             self.across = max(still, default=(1, 0, 0, 0))
@@ -590,7 +592,7 @@ class _Product:
         """Write one term: the vectors of right times a number of left for each row of the tile."""
         w, b, slots = self.w, self.w.builder, iter(self.slots)
         starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
-        if self.large:
+        if self.ahead:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):

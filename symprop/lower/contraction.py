@@ -234,8 +234,14 @@ class _Contraction:
         found = contracted(step.target, self.one, right, (sample,), self.shapes)
         if found is None:
             raise TypeError(f"{step}: not a sum of rows")
-        found = _over(found, name_of(copy.target))
+        found = self._over(found, name_of(copy.target))
         return replace(found, reason="a sum over the samples", comment=step.comment)
+
+    def _over(self, contract: Contract, copy: str) -> Contract:
+        """Let a product read whole vectors of a copy, which lies in the workspace."""
+        count = contract.tiling.columns[0] or 0
+        over = name_of(contract.right) == copy and count % self.strategy.lanes > 0
+        return replace(contract, tiling=replace(contract.tiling, over=over))
 
     def _forget(self, name: str) -> None:
         self.taken.remove(name)
@@ -297,7 +303,7 @@ class _Contraction:
             found = contracted(target, left, element(name, axes), order, self.shapes)
             if found is not None:
                 before += [] if known else [transposed(right, group, name, self.shapes)]
-                return _over(found, name)
+                return self._over(found, name)
             if not known:
                 self._forget(name)
         return None
@@ -345,12 +351,6 @@ class _Contraction:
         if not all(isinstance(subscript, Idx) for subscript in factor.indices):
             return False
         return _shape(factor.indices) == self.shapes[name_of(factor)]
-
-
-def _over(contract: Contract, copy: str) -> Contract:
-    """Let the product read whole vectors of a copy, which lies in the workspace."""
-    over = name_of(contract.right) == copy
-    return replace(contract, tiling=replace(contract.tiling, over=over))
 
 
 def matched(
