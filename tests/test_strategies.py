@@ -32,7 +32,7 @@ from symprop.lower.program import (
     name_of,
 )  # fmt: skip
 from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
-from symprop.lower.tiles import contracted, transposable, transposed
+from symprop.lower.tiles import contracted, started, transposable, transposed
 from symprop.optimizers import find
 from symprop.options import Options
 from symprop.render import render
@@ -42,7 +42,7 @@ from symprop.verification.replay import replay_long
 
 i, j, k = (Idx(name, size) for name, size in (("i", 64), ("j", 48), ("k", 10)))
 s, every = Lane("s", 32), Lane("s", SAMPLES)
-W, x, z, d, g = (IndexedBase(name, real=True) for name in ("W", "x", "z", "d", "g"))
+W, x, z, d, g, b, y, u = (IndexedBase(name, real=True) for name in "Wxzdgbyu")
 
 
 def exact() -> Network:
@@ -151,6 +151,40 @@ def test_a_gradient_reads_a_transposed_copy() -> None:
     assert found.tiling.columns == (48, 0)
     assert found.tiling.terms == (Axis(None, 1, 48, 0),)
     assert not found.tiling.over
+
+
+@pytest.mark.parametrize(
+    ("start", "columns", "rows"),
+    [
+        (b[j], (None, 0, 0), Axis(48, 1, 0, 32, 1)),
+        (y[j, s], (None, 0, 1), Axis(48, 1, 0, 32, 32)),
+        (u[s], (None, 0, 1), Axis(48, 1, 0, 32)),
+    ],
+)
+def test_the_sums_of_a_product_start_from_a_tensor(start, columns, rows) -> None:
+    """From a bias, from another layer, or from what every unit has in common."""
+    shapes = {"W": (64, 48), "x": (64, 32), "z": (48, 32), "b": (48,), "y": (48, 32), "u": (32,)}
+    plain = contracted(z[j, s], W[i, j], x[i, s], (i,), shapes)
+    assert plain is not None
+    found = started(plain, start, shapes)
+    assert found is not None
+    assert (found.tiling.columns, found.tiling.rows) == (columns, rows)
+    assert found.accesses[2].name == name_of(start)
+    assert str(found).endswith(f" + {start}")
+
+
+def test_no_sum_starts_where_its_tile_finds_no_vectors() -> None:
+    shapes = {"W": (64, 48), "x": (64, 32), "z": (48, 32), "y": (32, 48), "b": (48, 48)}
+    plain = contracted(z[j, s], W[i, j], x[i, s], (i,), shapes)
+    assert plain is not None
+    assert started(plain, y[s, j], shapes) is None
+    assert started(plain, b[j, j**2], shapes) is None
+
+
+def test_a_layer_is_a_product_and_its_activation() -> None:
+    kernel = lower(differentiate(load_example("digits")), "float32").forward
+    starts = [s.start for s in kernel.body if isinstance(s, Contract)]
+    assert [name_of(start) for start in starts if start is not None] == ["b1", "b2"]
 
 
 def test_only_the_workspace_is_read_beyond_its_columns() -> None:

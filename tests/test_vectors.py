@@ -34,41 +34,60 @@ class Case:
     terms: tuple[tuple[int, int, int, int], ...]
     loops: tuple[tuple[int, int, int, int], ...] = ()
     guard: int = GUARD
-    add: bool = False
+    begun: str = ""  # what sums start from: nothing, one number for a row ("splat"), or "whole"
     dtype: str = "float32"
     runtime: bool = False
     over: bool = False
 
     @property
-    def offsets(self) -> tuple[int, int, int]:
-        return (self.guard,) * 3
+    def offsets(self) -> tuple[int, ...]:
+        return (self.guard,) * (4 if self.begun else 3)
 
     @property
-    def dimensions(self) -> list[tuple[int, int, int, int]]:
+    def start(self) -> list[int]:
+        """The strides of a contiguous start: of the loops, the rows and the columns."""
+        strides = [1 if self.begun == "whole" else 0]
+        step = self.columns[0] if self.begun == "whole" else 1
+        for count, *_ in (self.rows, *reversed(self.loops)):
+            strides.insert(0, step)
+            step *= count
+        return strides
+
+    @property
+    def dimensions(self) -> list[tuple[int, ...]]:
+        *loops, rows, columns = self.start
         width, lane = self.columns
-        return [*self.loops, self.rows, *self.terms, (width, lane, 1, 1)]
+        around = [(*loop, step) for loop, step in zip(self.loops, loops, strict=True)]
+        terms = [(*term, 0) for term in self.terms]
+        return [*around, (*self.rows, rows), *terms, (width, lane, 1, 1, columns)]
 
     def arguments(self) -> tuple[Any, ...]:
         terms = [list(term) for term in self.terms]
         if self.runtime:
             terms[0][0] = None
         kept = tuple(tuple(term) for term in terms)
-        return self.columns, self.rows, kept, self.loops, self.offsets, self.add, self.over
+        if not self.begun:
+            return self.columns, self.rows, kept, self.loops, self.offsets, self.over
+        count = len(self.loops)
+        loops, rows = tuple(self.dimensions[:count]), self.dimensions[count]
+        return (*self.columns, self.start[-1]), rows, kept, loops, self.offsets, self.over
 
     def size(self, array: int) -> int:
         """Return how many elements an array has between its guards."""
         return 1 + sum((dim[0] - 1) * dim[1 + array] for dim in self.dimensions if dim[0])
 
     def view(self, data: np.ndarray, array: int) -> np.ndarray:
-        """Return an array with an axis for each dimension, for out without the terms."""
-        dims = [dim for dim in self.dimensions if array < 2 or dim not in self.terms]
+        """Return an array with an axis for each dimension, for out and start without the terms."""
+        dims = self.dimensions
+        if array >= 2:
+            del dims[len(self.loops) + 1 : -1]
         strides = [dim[1 + array] * data.itemsize for dim in dims]
         return as_strided(data[self.guard :], [dim[0] for dim in dims], strides)
 
     def operands(self, rng: Rng) -> list[np.ndarray]:
-        """Return left, right and out: numbers where they are addressed, NaN elsewhere."""
+        """Return left, right, out, start: numbers where they are addressed, NaN elsewhere."""
         arrays = []
-        for array in range(3):
+        for array in range(4 if self.begun else 3):
             data = np.full(self.size(array) + 2 * self.guard, np.nan, self.dtype)
             shown = self.view(data, array)
             shown[...] = rng.standard_normal(shown.shape)
@@ -82,8 +101,7 @@ class Case:
         flat = self.view(np.arange(arrays[2].size), 2).reshape(-1)
         wanted = arrays[2].astype(float)
         sizes = np.zeros_like(wanted)
-        if not self.add:
-            wanted[flat] = 0.0
+        wanted[flat] = self.view(arrays[3], 3).reshape(-1) if self.begun else 0.0
         np.add.at(sizes, flat, abs(wanted[flat]))
         np.add.at(wanted, flat, (left * right).sum(axes).reshape(-1))
         np.add.at(sizes, flat, abs(left * right).sum(axes).reshape(-1))
@@ -121,7 +139,7 @@ def random_case(seed: int) -> Case:
         (rows, left[n], 0, out[n]),
         tuple((count, a, b, 0) for count, a, b in splits),
         tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
-        add=bool(rng.integers(2)),
+        begun=("", "splat", "whole")[rng.integers(3)],
         dtype=("float32", "float64")[seed % 2],
         runtime=bool(rng.integers(2)),
         over=bool(rng.integers(2)),
@@ -134,7 +152,7 @@ def matrix(rows: int, terms: int, width: int, *, across: bool, **more: Any) -> C
     return Case((width, 0), (rows, a, 0, width), ((terms, b, width, 0),), **more)
 
 
-def convolution(dtype: str, add: bool) -> Case:
+def convolution(dtype: str, begun: str) -> Case:
     """Return y[o, r, q, s] = sum of W[o, c, u, v] x[c, r + u, q + v, s], 33 samples wide."""
     C, U, V, R, Q, S = 3, 2, 3, 4, 2, 33
     H, L = R + U - 1, Q + V - 1
@@ -144,16 +162,14 @@ def convolution(dtype: str, add: bool) -> Case:
         ((C, U * V, H * L * S, 0), (U, V, L * S, 0), (V, 1, S, 0)),
         ((R, 0, L * S, Q * S), (Q, 0, S, S)),
         dtype=dtype,
-        add=add,
+        begun=begun,
     )
 
 
 def compiled(case: Case, module: Any = machinery) -> Any:
     """Return the contraction of a case as a function that can be called."""
     contraction = module._contraction(*case.arguments())
-    if case.runtime:
-        return njit(lambda left, right, out, count: contraction(left, right, out, count))
-    return njit(lambda left, right, out: contraction(left, right, out))
+    return njit(lambda *arguments: contraction(*arguments))
 
 
 def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
@@ -166,7 +182,7 @@ def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
     np.testing.assert_array_equal(np.isnan(arrays[2]), untouched)
     inside = ~untouched
     assert (abs(arrays[2] - wanted)[inside] <= tolerance[inside]).all()
-    for data, kept in zip(arrays[:2], before[:2], strict=True):
+    for data, kept in zip([*arrays[:2], *arrays[3:]], [*before[:2], *before[3:]], strict=True):
         np.testing.assert_array_equal(data, kept)
 
 
@@ -176,13 +192,13 @@ def test_contraction(seed: int) -> None:
     check(case, compiled(case))
 
 
-@pytest.mark.parametrize("add", [False, True])
-def test_convolution(add: bool) -> None:
-    case = convolution("float64" if add else "float32", add)
+@pytest.mark.parametrize("begun", ["", "splat", "whole"])
+def test_convolution(begun: str) -> None:
+    case = convolution("float64" if begun else "float32", begun)
     check(case, compiled(case))
 
 
-def of_each_sample(others: int, width: int, dtype: str, add: bool) -> Case:
+def of_each_sample(others: int, width: int, dtype: str, begun: str) -> Case:
     """Return y[n, i, j, s] = sum of a[n, k, i, s] b[n, k, j, s]: a product for each column."""
     N, R, K, J = 2, 7, 9, others
     return Case(
@@ -191,7 +207,7 @@ def of_each_sample(others: int, width: int, dtype: str, add: bool) -> Case:
         ((K, R * width, J * width, 0),),
         ((N, K * R * width, K * J * width, R * J * width), (J, 0, width, width)),
         dtype=dtype,
-        add=add,
+        begun=begun,
     )
 
 
@@ -199,32 +215,32 @@ def of_each_sample(others: int, width: int, dtype: str, add: bool) -> Case:
 @pytest.mark.parametrize(("others", "width"), [(1, 48), (5, 16), (13, 37)])
 def test_products_of_each_sample(others: int, width: int, dtype: str) -> None:
     """Tiles go along rows of the result and a loop: fewer than a tile, several, with a rest."""
-    case = of_each_sample(others, width, dtype, add=others == 5)
+    case = of_each_sample(others, width, dtype, {1: "", 5: "splat", 13: "whole"}[others])
     check(case, compiled(case))
 
 
 @pytest.mark.parametrize(
-    ("shape", "across", "add", "dtype"),
+    ("shape", "across", "begun", "dtype"),
     [
-        ((131, 300, 70), True, False, "float32"),  # copied panels, blocks, all remainders
-        ((67, 300, 133), False, True, "float64"),
-        ((70, 500, 64), True, False, "float32"),  # one panel: no copy
-        ((1, 600, 1), False, False, "float64"),
-        ((25, 1, 64), True, True, "float32"),
+        ((131, 300, 70), True, "", "float32"),  # copied panels, blocks, all remainders
+        ((67, 300, 133), False, "whole", "float64"),
+        ((70, 500, 64), True, "splat", "float32"),  # one panel: no copy
+        ((1, 600, 1), False, "", "float64"),
+        ((25, 1, 64), True, "whole", "float32"),
     ],
 )
-def test_matrices(shape: tuple[int, int, int], across: bool, add: bool, dtype: str) -> None:
-    case = matrix(*shape, across=across, add=add, dtype=dtype)
+def test_matrices(shape: tuple[int, int, int], across: bool, begun: str, dtype: str) -> None:
+    case = matrix(*shape, across=across, begun=begun, dtype=dtype)
     check(case, compiled(case))
 
 
 @pytest.mark.parametrize(("rows", "width"), [(13, 20), (130, 90)])
-@pytest.mark.parametrize("add", [False, True])
-def test_count_is_known_when_it_runs(rows: int, width: int, add: bool) -> None:
-    case = matrix(rows, 200, width, across=True, add=add, runtime=True)
+@pytest.mark.parametrize("begun", ["", "splat", "whole"])
+def test_count_is_known_when_it_runs(rows: int, width: int, begun: str) -> None:
+    case = matrix(rows, 200, width, across=True, begun=begun, runtime=True)
     function = compiled(case)
     for terms in (0, 1, 7, 129, 200):
-        check(matrix(rows, terms, width, across=True, add=add, runtime=True), function)
+        check(matrix(rows, terms, width, across=True, begun=begun, runtime=True), function)
 
 
 @pytest.mark.parametrize(("rows", "terms", "dtype"), [(13, 20, "float32"), (130, 150, "float64")])
@@ -273,7 +289,7 @@ def test_sums_of_other_numbers_are_seen() -> None:
 
 
 def test_a_result_in_another_place_is_seen() -> None:
-    case = matrix(7, 30, 21, across=True, add=True)
+    case = matrix(7, 30, 21, across=True)
     arguments = list(case.arguments())
     arguments[4] = GUARD, GUARD, GUARD + 1
     shifted = machinery._contraction(*arguments)
@@ -360,7 +376,7 @@ def plain(source: str) -> ModuleType:
 
 
 def test_plain_python() -> None:
-    cases = [*map(random_case, (1, 5, 9, 14)), convolution("float64", False)]
+    cases = [*map(random_case, (1, 5, 9, 14)), convolution("float64", "splat")]
     lines = [f"products = [_contraction(*c) for c in {[c.arguments() for c in cases]}]"]
     lines += ["transpose, gather = _transpose(3, 5, 2), _gather(3, 2)"]
     module = plain("\n".join([vectors.imports(), vectors.text(), *lines]))
@@ -422,7 +438,7 @@ def fenced(data):
     array[...] = data
     return array
 
-for case in [*map(t.random_case, range(30, 36)), t.convolution("float32", False),
+for case in [*map(t.random_case, range(30, 36)), t.convolution("float32", "splat"),
              t.matrix(131, 300, 70, across=True), t.matrix(67, 300, 133, across=False)]:
     case.guard, case.over = 0, False
     t.check(case, t.compiled(case), lambda data: fenced(data[: data.size - {cut}]))

@@ -8,7 +8,7 @@ and why, whether as register tiles, by BLAS or in loops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from textwrap import wrap
 from typing import Any
@@ -167,18 +167,20 @@ class _Line:
 
 def _tiling_data(tiling: Tiling) -> dict[str, Any]:
     """Return a tiling as plain data; a count of null is that of the lanes or samples."""
-    count, left = tiling.columns
+    count, left, *start = tiling.columns
+    columns = {"count": count, "left": left, "right": 1, "out": 1, "start": (*start, 0)[0]}
+    names = ("left", "right", "out", "start")
     return {
         "rows": _axis_data(tiling.rows),
-        "columns": {"count": count, "left": left, "right": 1, "out": 1, "over": tiling.over},
+        "columns": columns | {"over": tiling.over},
         "terms": [_axis_data(axis) for axis in tiling.terms],
         "loops": [_axis_data(axis) for axis in tiling.loops],
-        "offsets": dict(zip(("left", "right", "out"), tiling.offsets, strict=True)),
+        "offsets": dict(zip(names, (*tiling.offsets, 0)[:4], strict=True)),
     }
 
 
 def _axis_data(axis: Axis) -> dict[str, int | None]:
-    return {"count": axis.count, "left": axis.left, "right": axis.right, "out": axis.out}
+    return asdict(axis)
 
 
 def _life(name: str, lines: list[_Line]) -> tuple[int, int]:
@@ -250,10 +252,12 @@ class _Lister:
         """Return the line of what is computed as one, without loops in the kernel."""
         why: tuple[str, ...]
         tiling: Tiling | None = None
+        reads: tuple[Indexed, ...]
         match statement:
             case Contract(target, left, right, tiling, reason):
                 why = (f"register tiles: {reason}", str(tiling))
-                line = self._sum(target, left, right, statement.summed)
+                reads = statement.read
+                line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):
                 shape = f"{f'{batch} x ' if batch > 1 else ''}{rows} x {columns}"
                 why = (f"a copy of {shape} with its axes exchanged: a product reads it in vectors",)
@@ -265,15 +269,23 @@ class _Lister:
                 target, left, right = map(_element, matrices)
                 why = (_blas(statement, self.strategy),)
                 line = self._sum(target, left, right, _sides(statement.left)[1])
-        reads = frozenset({name_of(left), name_of(right)})
-        return _Line(depth, line, reads, name_of(target), why, tiling)
+                reads = (left, right)
+        return _Line(depth, line, frozenset(map(name_of, reads)), name_of(target), why, tiling)
 
-    def _sum(self, target: Indexed, left: Indexed, right: Indexed, summed: tuple[Idx, ...]) -> str:
+    def _sum(
+        self,
+        target: Indexed,
+        left: Indexed,
+        right: Indexed,
+        summed: tuple[Idx, ...],
+        start: Indexed | None = None,
+    ) -> str:
         """Return a product as the sum that it is."""
         names = self._indices((target, left, right))
+        begun = "" if start is None else f" + {_read(start, names)}"
         bound = ", ".join(str(names[index]) for index in summed)
         reads = f"{_read(left, names)}*{_read(right, names)}"
-        return f"{_read(target, names)} = Sum({reads}, {bound})"
+        return f"{_read(target, names)} = Sum({reads}, {bound}){begun}"
 
     def _indices(self, leaves: tuple[Indexed, ...]) -> dict[Basic, Basic]:
         """Return the name of each index: its own, or another one where two have the same."""

@@ -57,7 +57,7 @@ from symprop.lower.program import (
     name_of,
 )
 from symprop.lower.strategy import Strategy
-from symprop.lower.tiles import contracted, transposable, transposed, transposed_axes
+from symprop.lower.tiles import contracted, started, transposable, transposed, transposed_axes
 
 __all__ = ["MINIMUM", "NOMINAL_BATCH", "contract", "matched"]
 
@@ -144,17 +144,30 @@ class _Contraction:
             self._accumulated(step)
             return
         terms = Add.make_args(step.value)
-        whole = [term for term in terms if isinstance(term, Sum)]
-        for term in whole:  # the product may be computed in the memory of the result
+        sums = [term for term in terms if isinstance(term, Sum)]
+        for term in sums:  # the product may be computed in the memory of the result
             product = self._product(step.target, term)
             if product is not None and len(_own(step)) == len(step.loops):
-                self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
-                rest = step.value - term
+                whole, rest = self._started(product[-1], step.value - term)
+                self.done += [*product[:-1], replace(whole, comment=step.comment)]
                 if rest != 0:
                     value = step.target + self._inside(rest, step)
                     self.done.append(replace(step, value=value, comment=""))
                 return
         self.done.append(replace(step, value=self._inside(step.value, step)))
+
+    def _started(self, product: Step, rest: Expr) -> tuple[Step, Expr]:
+        """Let the sums of a product start from one of the terms to be added; return the others.
+
+        What the tiles begin with takes no time; a loop after them would read the target again.
+        """
+        if isinstance(product, Contract):
+            for term in Add.make_args(rest):
+                if self._readable(term) and name_of(term) != name_of(product.target):
+                    found = started(product, term, self.shapes)
+                    if found is not None:
+                        return found, rest - term
+        return product, rest
 
     def _accumulated(self, step: Compute) -> None:
         """Take the products out of a sum over the samples."""

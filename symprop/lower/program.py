@@ -195,11 +195,13 @@ class Axis:
     left: int
     right: int
     out: int
+    start: int = 0
 
     def __str__(self) -> str:
         """Return the dimension with the operands that it moves: ``64 (left 32, right 1)``."""
         count = "samples" if self.count is None else self.count
-        moved = (("left", self.left), ("right", self.right), ("out", self.out))
+        names = ("left", "right", "out", "start")
+        moved = zip(names, (self.left, self.right, self.out, self.start), strict=True)
         return f"{count} ({', '.join(f'{name} {step}' for name, step in moved if step)})"
 
 
@@ -209,16 +211,17 @@ class Tiling:
 
     For all values of `loops`, `rows` and `columns` the sum over `terms` of a product of two
     elements. Along the columns `right` and `out` are contiguous; `left` stands
-    still (stride 0, its element is spread over a vector) or moves with them (1). Columns
-    without a count are the lanes. With `over` the last vector of `right` may be read whole
-    though there are fewer columns: it lies in the workspace, which something follows.
+    still (stride 0, its element is spread over a vector) or moves with them (1), and so does what
+    the sums start from, if not from 0 (one more stride and offset). Columns without a count are
+    the lanes. With `over` the last vector of `right` may be read whole though there are fewer
+    columns: it lies in the workspace, which something follows.
     """
 
-    columns: tuple[int | None, int]
+    columns: tuple[int | None, ...]
     rows: Axis
     terms: tuple[Axis, ...]
     loops: tuple[Axis, ...]
-    offsets: tuple[int, int, int]
+    offsets: tuple[int, ...]
     over: bool = False
 
     @property
@@ -230,9 +233,9 @@ class Tiling:
 
     def __str__(self) -> str:
         """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""
-        count, left = self.columns
+        count, left, *start = self.columns
         rows = f"rows {self.rows}" if self.rows.out else "no rows"
-        moved = "left, right, out 1" if left else "right, out 1"
+        moved = ("left, " if left else "") + "right, out" + (", start 1" if any(start) else " 1")
         whole = " read in whole vectors" if self.over else ""
         parts = [rows, f"columns {'lanes' if count is None else count} ({moved}){whole}"]
         parts.append("terms " + " x ".join(map(str, self.terms)))
@@ -241,9 +244,10 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """``target = sum of left*right`` over the indices that `target` does not have.
+    """``target = start + sum of left*right`` over the indices that `target` does not have.
 
-    Subscripts are affine in the indices; `reason` says why register tiles were chosen.
+    Subscripts are affine in the indices; `reason` says why register tiles were chosen. Without
+    `start` the sum starts from 0.
     """
 
     target: Indexed
@@ -252,11 +256,17 @@ class Contract:
     tiling: Tiling
     reason: str = ""
     comment: str = ""
+    start: Indexed | None = None
 
     @property
     def loops(self) -> tuple[Idx, ...]:
         """No loops that others could share: a contraction is done whole."""
         return ()
+
+    @property
+    def read(self) -> tuple[Indexed, ...]:
+        """What is read: left, right, and the start where there is one."""
+        return (self.left, self.right, *([] if self.start is None else [self.start]))
 
     @property
     def summed(self) -> tuple[Idx, ...]:
@@ -268,11 +278,12 @@ class Contract:
     @property
     def accesses(self) -> tuple[Access, ...]:
         """Every read and write, the write last."""
-        return (_whole(self.left, False), _whole(self.right, False), _whole(self.target, True))
+        return (*(_whole(leaf, False) for leaf in self.read), _whole(self.target, True))
 
     def __str__(self) -> str:
         """Return the step in one line."""
-        return f"{self.target} = Sum({self.left}*{self.right}, {_names(self.summed)})"
+        begun = "" if self.start is None else f" + {self.start}"
+        return f"{self.target} = Sum({self.left}*{self.right}, {_names(self.summed)}){begun}"
 
 
 @dataclass(frozen=True, slots=True)

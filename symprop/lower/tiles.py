@@ -14,12 +14,15 @@ whether the equation is a dense layer, a convolution or attention. In lanes the 
 columns of every value of one sample. In the gradient of a weight the samples are summed; then
 the last axis of the weight makes the columns, and the operand that has it is read from a
 transposed copy.
+
+A sum may start from an element of a third tensor, as that of a layer does from its bias, if along
+the columns this tensor stands still or is contiguous too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -28,7 +31,7 @@ from sympy import Expr, Idx, Indexed, Integer
 from symprop.indices import free_indices
 from symprop.lower.program import Axis, Contract, Lane, Tiling, Transpose, element, extent, name_of
 
-__all__ = ["Shapes", "contracted", "transposable", "transposed", "transposed_axes"]
+__all__ = ["Shapes", "contracted", "started", "transposable", "transposed", "transposed_axes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -73,16 +76,37 @@ def contracted(
     return None
 
 
+def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
+    """Return the product whose sums start from `start`; None where that takes other tiles."""
+    found = _tiling(contract.target, contract.left, contract.right, contract.summed, shapes, start)
+    if found is None:
+        return None
+    found = replace(found, over=contract.tiling.over)
+    plain = replace(
+        found,
+        columns=found.columns[:2],
+        rows=replace(found.rows, start=0),
+        loops=tuple(replace(axis, start=0) for axis in found.loops),
+        offsets=found.offsets[:3],
+    )
+    return replace(contract, tiling=found, start=start) if plain == contract.tiling else None
+
+
 def _tiling(
-    target: Indexed, left: Expr, right: Expr, summed: tuple[Idx, ...], shapes: Shapes
+    target: Indexed,
+    left: Expr,
+    right: Expr,
+    summed: tuple[Idx, ...],
+    shapes: Shapes,
+    start: Expr | None = None,
 ) -> Tiling | None:
-    leaves = (left, right, target)
+    leaves = (left, right, target, *([] if start is None else [start]))
     if not all(isinstance(leaf, Indexed) for leaf in leaves):
         return None
     places = [place for leaf in leaves if (place := _affine(leaf, shapes)) is not None]
     if len(places) < len(leaves):
         return None
-    offsets = (places[0].constant, places[1].constant, places[2].constant)
+    offsets = tuple(place.constant for place in places)
     own = free_indices(target)
     moves = {
         index: Axis(extent(index), *(place.strides.get(index, 0) for place in places))
@@ -93,7 +117,7 @@ def _tiling(
         return None
     lanes = isinstance(columns[-1], Lane)
     width = None if lanes else prod(moves[index].count or 1 for index in columns)
-    along = moves[columns[-1]].left
+    along = [moves[columns[-1]].left, *([] if start is None else [moves[columns[-1]].start])]
     rest = [moves[index] for index in _ordered(target, own) if index not in columns]
     rows = [axis for axis in rest if axis.left and axis.out and not axis.right]
     loops = [axis for axis in rest if axis not in rows]
@@ -102,7 +126,7 @@ def _tiling(
     terms = _terms([moves[index] for index in summed])
     if not terms:
         return None
-    return Tiling((width, along), chosen, terms, (*rows, *_merged(loops)), offsets)
+    return Tiling((width, *along), chosen, terms, (*rows, *_merged(loops)), offsets)
 
 
 def _ordered(target: Indexed, own: tuple[Idx, ...]) -> list[Idx]:
@@ -122,8 +146,10 @@ def _columns(
     length = 1
     for index in reversed(target.indices):
         axis = moves[index]
-        alike = not found or bool(axis.left) == bool(moves[found[-1]].left)
-        if (axis.right, axis.out) != (length, length) or axis.left not in (0, length) or not alike:
+        inner = moves[found[-1]] if found else axis
+        alike = (bool(axis.left), bool(axis.start)) == (bool(inner.left), bool(inner.start))
+        still = {axis.left, axis.start} <= {0, length}
+        if (axis.right, axis.out) != (length, length) or not still or not alike:
             break
         found = (index, *found)
         length *= axis.count or 1
@@ -145,7 +171,7 @@ def _merged(axes: list[Axis]) -> tuple[Axis, ...]:
         before = found[-1] if found else None
         if before is not None and _continues(before, axis):
             count = (before.count or 1) * (axis.count or 1)
-            found[-1] = Axis(count, axis.left, axis.right, axis.out)
+            found[-1] = replace(axis, count=count)
         else:
             found.append(axis)
     return tuple(found)
@@ -153,8 +179,12 @@ def _merged(axes: list[Axis]) -> tuple[Axis, ...]:
 
 def _continues(outer: Axis, inner: Axis) -> bool:
     count = inner.count or 1
-    pairs = ((outer.left, inner.left), (outer.right, inner.right), (outer.out, inner.out))
-    return all(a == b * count for a, b in pairs)
+    return (outer.left, outer.right, outer.out, outer.start) == (
+        inner.left * count,
+        inner.right * count,
+        inner.out * count,
+        inner.start * count,
+    )
 
 
 def transposable(target: Indexed, factor: Expr, shapes: Shapes) -> tuple[Idx, ...] | None:

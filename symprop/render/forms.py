@@ -63,7 +63,8 @@ def _tiling(tiling: Tiling) -> list[str]:
 
 
 def _axis(axis: Axis) -> str:
-    return str((axis.count, axis.left, axis.right, axis.out))
+    start = (axis.start,) if axis.start else ()
+    return str((axis.count, axis.left, axis.right, axis.out, *start))
 
 
 def _axes(axes: tuple[Axis, ...]) -> str:

@@ -51,9 +51,10 @@ class Lines:
                     yield from self._assign(target, value, accumulate, depth)
                 case Product():
                     yield from self._product(statement, depth)
-                case Contract(target, left, right):
+                case Contract(target, left, right, start=start):
                     counted = statement.tiling.counted
                     names = [*map(self._tensor, (left, right, target))]
+                    names += [] if start is None else [self._tensor(start)]
                     names += [self.printer.name(str(counted))] if counted else []
                     yield from call(f"{self.forms.product(statement)}(", names, depth=depth)
                 case Transpose(target, source):
