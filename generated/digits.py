@@ -236,17 +236,15 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    _product_1(W1, x, net_h, lanes)
+    _product_1(W1, x, net_h, b1, lanes)
     for j in range(32):
         for s in range(lanes):
-            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
             h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    _product_2(W2, h, z, lanes)
+    _product_2(W2, h, z, b2, lanes)
     for k in range(10):
         for s in range(lanes):
-            z[k, s] += b2[k]
             # max_z = reduce_max(z[k], k)
             max_z[s] = maximum(max_z[s], z[k, s])
     for k in range(10):
@@ -279,17 +277,15 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
         total_L[s] = 0.0
     loss_sum = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    _product_1(W1, x, net_h, lanes)
+    _product_1(W1, x, net_h, b1, lanes)
     for j in range(32):
         for s in range(lanes):
-            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
             h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    _product_2(W2, h, z, lanes)
+    _product_2(W2, h, z, b2, lanes)
     for k in range(10):
         for s in range(lanes):
-            z[k, s] += b2[k]
             # max_z = reduce_max(z[k], k)
             max_z[s] = maximum(max_z[s], z[k, s])
             total_L[s] += t[k, s] * z[k, s]
@@ -337,17 +333,15 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
         total_L[s] = 0.0
     loss_sum = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
-    _product_1(W1, x, net_h, lanes)
+    _product_1(W1, x, net_h, b1, lanes)
     for j in range(32):
         for s in range(lanes):
-            net_h[j, s] += b1[j]
             # h[j] = tanh(net_h[j])
             h[j, s] = tanh(net_h[j, s])
     # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
-    _product_2(W2, h, z, lanes)
+    _product_2(W2, h, z, b2, lanes)
     for k in range(10):
         for s in range(lanes):
-            z[k, s] += b2[k]
             # max_z = reduce_max(z[k], k)
             max_z[s] = maximum(max_z[s], z[k, s])
             total_L[s] += t[k, s] * z[k, s]
@@ -913,6 +907,7 @@ def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]
 _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
 _LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
 _AHEAD = 16  # terms
+_NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
 
 
 def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
@@ -946,8 +941,7 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
     A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
-    no fewer than the 4 that a product waits for the one before it (measured). LLVM writes two terms
-    as one; more than 9 rows, for 16 registers, would then be kept in memory.
+    no fewer than the 4 that a product waits for the one before it (measured).
     """
 
     def cost(tall: int, wide: int) -> tuple[int, int]:
@@ -955,8 +949,7 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
         loads = across * rows + down * vectors
         return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    most = (9 * registers // 16, *(registers * 3 // 4 // c for c in range(2, widest + 1)))
-    tiles = [(r, c) for c, tall in enumerate(most, 1) for r in range(1, tall + 1)]
+    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
     fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
     return min(fitting, key=lambda tile: cost(*tile))
 
@@ -980,21 +973,26 @@ class _Product:
     """
 
     def __init__(
-        self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool, over: bool
+        self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, over: bool
     ) -> None:
         self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.add, self.over, self.across = offsets, add, over, None
+        self.offsets, self.over, self.across = offsets, over, None
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
+        self.ahead = self.large and terms[0][1] * _AHEAD <= _NEAR
         if columns[1]:
             still = [loop for loop in loops if not loop[1]]
-            self.across = max(still, default=(1, 0, 0, 0))
+            self.across = max(still, default=(1, 0, 0, 0, 0))
             self.loops = [loop for loop in loops if loop is not self.across]
 
-    def write(self, w: _Writer, left: Any, right: Any, out: Any, count: Any = None) -> None:
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        # from one vector of a tile to the next: in left, right and out
-        self.steps: tuple[int, ...] = (self.across or (0, 0, w.lanes, w.lanes))[1:]
+        given = (*more, None)  # the start, the count, both or neither
+        self.start, count = (None, given[0]) if self.columns[2] is None else given[:2]
+        self.moves = (self.columns[1], 1, 1, self.columns[2] or 0)  # along the columns
+        # from one vector of a tile to the next: in left, right, out and start
+        narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
+        self.steps: tuple[int, ...] = (self.across or narrow)[1:]
         panels, wide = self.panels(count)
         most = max(tall * len(widths) for *_, widths, tall in panels)
         self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
@@ -1005,7 +1003,7 @@ class _Product:
         with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
                 turn = len(widths) * (1 if self.across else w.lanes)
-                moves = self.steps if self.across else (0, 1, 1)
+                moves = self.steps if self.across else self.moves
                 with w.loop(start, stop, turn) as place:
                     starts = w.along(outer, place, moves)
                     for inner, width in self.lines(starts, count):
@@ -1022,7 +1020,7 @@ class _Product:
             [(0, count, w.lanes)] if total is None else _strips(total, w.lanes)
         ):
             with w.loop(first, end, width) as column:
-                yield w.along(starts, column, (1, 1, 1)), width
+                yield w.along(starts, column, self.moves), width
 
     def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
         """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
@@ -1069,8 +1067,8 @@ class _Product:
             panel = self.copied(panel, *block[:2])
         for begin, end, tall in _parts(self.rows[0], most):
             with self.w.loop(begin, end, tall) as row:
-                left, _, out = self.w.along(starts, row, self.rows[1:])
-                self.tile(left, out, panel, [widths] * tall, block)
+                left, _, out, begun = self.w.along(starts, row, self.rows[1:])
+                self.tile(left, out, begun, panel, [widths] * tall, block)
 
     def copied(self, panel: _Panel, first: Any, end: Any) -> _Panel:
         """Write the copy of a panel in which the vectors of a term follow those of the last one.
@@ -1087,24 +1085,32 @@ class _Product:
                 w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
         return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
 
-    def tile(self, left: Any, out: Any, panel: _Panel, widths: list[list[int]], block: Any) -> None:
+    def begin(self, start: Any, row: int, column: int, width: int) -> Any:
+        """Return what an accumulator starts from."""
+        w = self.w
+        if self.start is None:
+            return w.zero
+        at = w.at(start, (row, self.rows[4]), (column, self.steps[3]))
+        return w.load(self.start, at, width) if self.columns[2] else w.splat(self.start, at)
+
+    def tile(
+        self, left: Any, out: Any, start: Any, panel: _Panel, widths: list[list[int]], block: Any
+    ) -> None:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
-        cells = [
-            (w.at(out, (r, self.rows[3]), (c, self.steps[2])), width)
-            for r, row in enumerate(widths)
-            for c, width in enumerate(row)
-        ]
-        for slot, (at, width) in zip(self.slots, cells, strict=False):
-            w.builder.store(w.load(self.out, at, width) if self.add else w.zero, slot)
+        places = [(r, c, n) for r, row in enumerate(widths) for c, n in enumerate(row)]
+        cells = [(w.at(out, (r, self.rows[3]), (c, self.steps[2])), n) for r, c, n in places]
+        for slot, (at, _), place in zip(self.slots, cells, places, strict=False):
+            w.builder.store(self.begin(start, *place), slot)
             if self.large:
                 w.fetch(self.out, at, change=True)
-        if later is not None and not self.add:
+        if later is not None:
             with w.builder.if_then(later):
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, end, turns=2) as term:
+        turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
+        with w.loop(first, end, turns=turns) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)
@@ -1122,7 +1128,7 @@ class _Product:
         """Write one term: the vectors of right times a number of left for each row of the tile."""
         w, b, slots = self.w, self.w.builder, iter(self.slots)
         starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
-        if self.large:
+        if self.ahead:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
@@ -1133,32 +1139,43 @@ class _Product:
 
 
 def _contraction(
-    columns: tuple[int | None, int],
-    rows: tuple[int, int, int, int],
+    columns: tuple[int | None, ...],
+    rows: tuple[int, ...],
     terms: tuple[tuple[int | None, int, int, int], ...],
-    loops: tuple[tuple[int, int, int, int], ...] = (),
-    offsets: tuple[int, int, int] = (0, 0, 0),
-    add: bool = False,
+    loops: tuple[tuple[int, ...], ...] = (),
+    offsets: tuple[int, ...] = (0, 0, 0),
     over: bool = False,
 ) -> Any:
-    """Return f(left, right, out): out[o] (+)= sum over the terms of left[l] * right[r].
+    """Return f(left, right, out): out[o] = sum over the terms of left[l] * right[r].
 
     A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
-    stride 0 or 1 in left. With None for the count of the columns or of the first terms it is
-    f(left, right, out, count), for columns that are whole vectors. The arrays are C-contiguous, of
-    one type, and out overlaps none of the others. With `over` the last vector of the columns is
-    read whole: there is memory for as much behind right.
+    stride 0 or 1 in left. The columns are (count, stride in left); with one more stride, 0 or 1, it
+    is f(left, right, out, start), where the sum starts from start[s], and `rows`, `loops` and
+    `offsets` may have one more number for it too. With None for the count of the columns or of the
+    first terms one more argument is that count, for columns that are whole vectors. The arrays are
+    C-contiguous, of one type, and out overlaps none of the others. With `over` the last vector of
+    the columns is read whole: there is memory for as much behind right.
     """
-    dimensions = columns, rows, terms, loops, offsets, add, over
+    wide = (*columns, None)[:3]
+    own = tuple((*numbers, 0)[:5] for numbers in (rows, *loops))
+    dimensions = wide, own[0], terms, own[1:], (*offsets, 0)[:4]
     if not _WRITTEN:
-        return _plain_contraction(*dimensions[:-1])
-    name = f"contraction {dimensions}"
-    write = _Product(*dimensions).write
-    if None in (columns[0], terms[0][0]):
-        return intrinsic(lambda typingctx, a, b, c, n: _outlined(name, write, a, b, c, n))
-    return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
+        return _plain_contraction(*dimensions)
+    name = f"contraction {(*dimensions, over)}"
+    write = _Product(*dimensions, over).write
+    arguments = 3 + (wide[2] is not None) + (None in (columns[0], terms[0][0]))
+    return _intrinsic(name, write, arguments)
+
+
+def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
+    """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
+    if arguments == 3:
+        return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
+    if arguments == 4:
+        return intrinsic(lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d))
+    return intrinsic(lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e))
 
 
 def _offsets(dimensions: Any, axis: int) -> Any:
@@ -1169,33 +1186,35 @@ def _offsets(dimensions: Any, axis: int) -> Any:
     return total
 
 
-def _plain_contraction(
-    columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, add: bool
-) -> Any:
+def _plain_contraction(columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any) -> Any:
     """Return the function of `_contraction` as plain loops."""
-    fixed, lane = columns
+    fixed, lane, begun = columns
     splat = 1 - lane
-    outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(3)]
-    lefts, rights, outs = outer
+    outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(4)]
+    lefts, rights, outs, starts = outer
     inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
     total, step_left, step_right, _ = terms[0]
 
     @njit
-    def contraction(left: Any, right: Any, out: Any, count: int = 0) -> None:
+    def sums(left: Any, right: Any, out: Any, start: Any, count: int) -> None:
         left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
         width = count if fixed is None else fixed
         for n in range(lefts.size):
             result = out[outs[n] : outs[n] + width]
-            if not add:
+            if begun is None:
                 result[:] = 0
+            else:
+                result[:] = start.reshape(-1)[starts[n] : starts[n] + (width if begun else 1)]
             for k in range(count if total is None else total):
                 for m in range(inner_left.size):
                     at = lefts[n] + k * step_left + inner_left[m]
-                    start = rights[n] + k * step_right + inner_right[m]
+                    place = rights[n] + k * step_right + inner_right[m]
                     factor = left[at : at + splat + width * lane]
-                    result += factor * right[start : start + width]
+                    result += factor * right[place : place + width]
 
-    return contraction
+    if begun is None:
+        return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))
+    return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
 
 
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
@@ -1278,14 +1297,14 @@ def _gather(width: int, block: int) -> Any:
     return gather
 
 
-_product_1 = _contraction((None, 0), (32, 1, 0, 32), ((64, 32, 32, 0),))
-_product_2 = _contraction((None, 0), (10, 1, 0, 32), ((32, 10, 32, 0),))
+_product_1 = _contraction((None, 0, 0), (32, 1, 0, 32, 1), ((64, 32, 32, 0),))
+_product_2 = _contraction((None, 0, 0), (10, 1, 0, 32, 1), ((32, 10, 32, 0),))
 _product_3 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
 _exchange_1 = _transpose(32, 32, 1, True)
-_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),), over=True)
+_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
 _exchange_2 = _transpose(10, 32, 1, True)
 _product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
-_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),), over=True)
+_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
 _product_7 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
@@ -1841,7 +1860,7 @@ def _room():
     )
 
 
-_WORK = 11078  # operations for one sample of a step
+_WORK = 10994  # operations for one sample of a step
 
 
 class Crew(NamedTuple):

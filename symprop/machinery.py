@@ -415,8 +415,7 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
     """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
 
     A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
-    no fewer than the 4 that a product waits for the one before it (measured). LLVM writes two terms
-    as one; more than 9 rows, for 16 registers, would then be kept in memory.
+    no fewer than the 4 that a product waits for the one before it (measured).
     """
 
     def cost(tall: int, wide: int) -> tuple[int, int]:
@@ -424,8 +423,7 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
         loads = across * rows + down * vectors
         return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
 
-    most = (9 * registers // 16, *(registers * 3 // 4 // c for c in range(2, widest + 1)))
-    tiles = [(r, c) for c, tall in enumerate(most, 1) for r in range(1, tall + 1)]
+    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
     fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
     return min(fitting, key=lambda tile: cost(*tile))
 
@@ -585,7 +583,8 @@ class _Product:
                 for slot, (at, width) in zip(self.slots, cells, strict=False):
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
-        with w.loop(first, end, turns=2) as term:
+        turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
+        with w.loop(first, end, turns=turns) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
                 self.term(left, self.vectors(panel, right), widths)

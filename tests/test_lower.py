@@ -97,7 +97,7 @@ def test_a_function_is_a_product_where_its_derivative_needs_the_other_factor() -
     values = Values(set(), {"z"})
     expand((Equation(h[k], gelu(z[k]) + silu(z[k])), Equation(d[b], normal_cdf(z[b]))), values)
     assert [str(e) for e in values.equations] == [
-        "h[k] = normal_cdf(z[k])*z[k] + silu(z[k])",
+        "h[k] = z[k]*normal_cdf(z[k]) + silu(z[k])",
         "d[b] = normal_cdf(z[b])",
     ]
 
