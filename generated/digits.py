@@ -1380,8 +1380,8 @@ def _forward_blocks(W1, b1, W2, b2, x, p):
     _fit_inputs(W1, b1, W2, b2, x)
     n = x.shape[0]
     workspace = _aligned(3776)
-    x_batch = workspace[1408:3456].reshape((64, 32))
-    p_batch = workspace[3456:3776].reshape((10, 32))
+    x_batch = _view(workspace, 1408, (64, 32))
+    p_batch = _view(workspace, 3456, (10, 32))
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
         _collect_1(x[first : first + _BLOCK], _IN_ORDER, 0, rows, x_batch)
@@ -1408,8 +1408,8 @@ def _loss_blocks(W1, b1, W2, b2, x, t):
     _fit_targets(x, t)
     n = x.shape[0]
     workspace = _aligned(3808)
-    x_batch = workspace[1440:3488].reshape((64, 32))
-    t_batch = workspace[3488:3808].reshape((10, 32))
+    x_batch = _view(workspace, 1440, (64, 32))
+    t_batch = _view(workspace, 3488, (10, 32))
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
@@ -1439,8 +1439,8 @@ def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     _fit_targets(x, t)
     n = x.shape[0]
     workspace = _aligned(5864)
-    x_batch = workspace[3496:5544].reshape((64, 32))
-    t_batch = workspace[5544:5864].reshape((10, 32))
+    x_batch = _view(workspace, 3496, (64, 32))
+    t_batch = _view(workspace, 5544, (10, 32))
     part = _aligned(2410)
     total = 0.0
     for first in range(0, n, _BLOCK):

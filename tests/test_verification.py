@@ -465,7 +465,7 @@ SOURCE_MUTATIONS: dict[str, tuple[str, str, str]] = {
         r"output p\[.*\(extreme",
     ),
     "ascent": (r"theta\[element\] -=", "theta[element] +=", "training"),
-    "no bias correction": (r"1 - beta1\s*\*\*\s*iteration", "1", "training"),
+    "no bias correction": (r"1 - beta1\s*\*\*\s*float\(iteration\)", "1", "training"),
     "a sum in place of a mean": (r"1\.0 / size", "1.0", "training"),
 }
 

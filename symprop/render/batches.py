@@ -52,9 +52,12 @@ class Batches:
         if low + sum(sizes):
             yield f"    {frames.named['workspace']} = {frames.memory(low + sum(sizes))}"
         for variable, size in zip(numbers, sizes, strict=True):
-            part = f"{frames.named['workspace']}[{low}:{low + size}]"
-            shape = f".reshape({(*variable.shape, block)})" if variable.shape else ""
-            yield f"    {frames.batches[variable.name]} = {part}{shape}"
+            shape = (*variable.shape, block)
+            if kernel.size:  # the kernel reads the workspace, so that it outlives its parts
+                part = f"_view({frames.named['workspace']}, {low}, {shape})"
+            else:
+                part = f"{frames.named['workspace']}[{low}:{low + size}].reshape({shape})"
+            yield f"    {frames.batches[variable.name]} = {part}"
             low += size
         for name, made in self.room([v for v in kernel.data if v.name in integers], ""):
             yield f"    {name} = {made}"

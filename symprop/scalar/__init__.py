@@ -74,7 +74,7 @@ def requires(name: str, dtype: str) -> tuple[str, ...]:
     """Return the names of the functions that `name` calls, each after those it calls itself.
 
     >>> requires("exp", "float32")
-    ('_where', '_number', '_bits', '_exp_parts', '_scaled_exp')
+    ('_where', '_exp_rest', '_number', '_bits', '_exp_parts', '_scaled_exp')
     >>> requires("relu", "float64")
     ('_where',)
     """
