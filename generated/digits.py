@@ -1756,7 +1756,10 @@ def _advance(
     t_batch,
     part,
     workspace,
-    crew,
+    threads2,
+    arrived,
+    totals,
+    gradients,
     thread,
 ):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
@@ -1769,8 +1772,8 @@ def _advance(
     b1 = _view(theta, 2048, (32,))
     W2 = _view(theta, 2080, (32, 10))
     b2 = _view(theta, 2400, (10,))
-    gradient = _view(crew.gradients, thread * crew.gradients.shape[1], (2410,))
-    share = _share(2410, crew.threads)
+    gradient = _view(gradients, thread * gradients.shape[1], (2410,))
+    share = _share(2410, threads2)
     lower = min(thread * share, 2410)
     upper = min(lower + share, 2410)
     phase = 0
@@ -1789,10 +1792,10 @@ def _advance(
                     good_random,
                     shuffle and batch_size < n,
                 )
-            phase += crew.threads
-            _meet(crew.arrived, phase)
+            phase += threads2
+            _meet(arrived, phase)
         size = min(batch_size, n - position)
-        share = _share(size, crew.threads)
+        share = _share(size, threads2)
         low = min(thread * share, size)
         high = min(low + share, size)
         total = 0.0
@@ -1806,17 +1809,17 @@ def _advance(
             )
             if first > low:
                 _add(gradient, part)
-        crew.totals[thread] = total
-        phase += crew.threads
-        _meet(crew.arrived, phase)
-        total = crew.totals[0]
-        for other in range(1, crew.threads):
+        totals[thread] = total
+        phase += threads2
+        _meet(arrived, phase)
+        total = totals[0]
+        for other in range(1, threads2):
             if other * share < size:  # else it had no samples
-                total += crew.totals[other]
-                origin = other * crew.gradients.shape[1] + lower
+                total += totals[other]
+                origin = other * gradients.shape[1] + lower
                 _add(
-                    _view(crew.gradients, lower, (upper - lower,)),
-                    _view(crew.gradients, origin, (upper - lower,)),
+                    _view(gradients, lower, (upper - lower,)),
+                    _view(gradients, origin, (upper - lower,)),
                 )
         iteration += 1
         _apart(
@@ -1824,7 +1827,7 @@ def _advance(
             _view(values, lower, (upper - lower,)),
             _view(values, 2410 + lower, (upper - lower,)),
             _view(values, 4820 + lower, (upper - lower,)),
-            _view(crew.gradients, lower, (upper - lower,)),
+            _view(gradients, lower, (upper - lower,)),
             1.0 / size,
             iteration,
             learning_rate,
@@ -1832,8 +1835,8 @@ def _advance(
             beta2,
             epsilon,
         )
-        phase += crew.threads
-        _meet(crew.arrived, phase)
+        phase += threads2
+        _meet(arrived, phase)
         partial += total
         position += size
         if position == n and not _finite(theta):
@@ -1918,12 +1921,12 @@ def _together(crew, rooms, *arguments):
     """
     crew.arrived[0] = 0
     if crew.threads == 1:
-        return _advance(*arguments, *rooms[0], crew, 0)
+        return _advance(*arguments, *rooms[0], *crew, 0)
     errors = []
 
     def take_part(thread):
         try:
-            _advance(*arguments, *rooms[thread], crew, thread)
+            _advance(*arguments, *rooms[thread], *crew, thread)
         except BaseException as error:
             crew.arrived[0] = _ALL
             errors.append(error)
@@ -1932,7 +1935,7 @@ def _together(crew, rooms, *arguments):
     try:
         for other in others:
             other.start()
-        reached = _advance(*arguments, *rooms[0], crew, 0)
+        reached = _advance(*arguments, *rooms[0], *crew, 0)
     except BaseException:
         crew.arrived[0] = _ALL
         raise

@@ -264,7 +264,7 @@ def test_no_memory_is_allocated_inside_the_loop_of_steps(name: str) -> None:
         _, *changed = module.module._copied(module.start(parameters), 64)
         _, *kept = module.module._copied(module.start(parameters), 64)
         lanes = hasattr(module.module, "_crew")
-        room = (*module.module._room(), module.module._crew(1, 16), 0) if lanes else ()
+        room = (*module.module._room(), *module.module._crew(1, 16), 0) if lanes else ()
         before = rtsys.get_allocation_stats().mi_alloc
         module.module._advance(
             0, 0, 0, 0.0, *changed, *kept, np.zeros(2, np.int64), np.empty(10**6), 0, 16, True,

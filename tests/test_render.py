@@ -166,8 +166,8 @@ def test_what_is_not_trainable_is_left_alone() -> None:
     a, b, c = (net.parameter(name, trainable=name != "b") for name in "abc")
     y = net.output("y", a * x + b * x**2 + c)
     net.loss((y - t) ** 2)
-    assert ".gradients, 0, (3,))[lower : min(1, upper)]," in text(net)
-    assert ".gradients, 0, (3,))[max(2, lower) : upper]," in text(net)
+    assert "_view(gradients, 0, (3,))[lower : min(1, upper)]," in text(net)
+    assert "_view(gradients, 0, (3,))[max(2, lower) : upper]," in text(net)
 
 
 def test_a_network_without_inputs_is_refused() -> None:

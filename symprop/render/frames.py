@@ -26,8 +26,8 @@ _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "values",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size",
     "total", "scale", "element", "good_values", "good_permutation", "good_random", "counts",
-    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper", "share", "crew",
-    "thread", "other", "phase", "into",
+    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper", "share",
+    "threads", "arrived", "totals", "gradients", "thread", "other", "phase", "into",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 

@@ -24,6 +24,9 @@ __all__ = ["Loop"]
 _KEPT = ("values", "permutation", "random", "good_values", "good_permutation", "good_random")
 """What training changes, and where it is kept as it was when the epoch began."""
 
+_CREW = ("threads", "arrived", "totals", "gradients")
+"""What the threads share: the fields of a `Crew`, a named tuple that Numba takes 0.5 ms to type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -82,7 +85,7 @@ class Loop:
             parts = [self._part(n["values"], row, low, high) for row in rows]
             source = n["gradient"]
             if self.frames.lanes:
-                source = self._part(f"{n['crew']}.gradients", 0, low, high)
+                source = self._part(n["gradients"], 0, low, high)
             elif (low, high) != (0, self.frames.size):
                 source = f"{source}[{low}:{high}]"
             yield from self._called("", "_update", [*parts, source, *rest], 2)
@@ -127,7 +130,7 @@ class Loop:
         n = self.frames.named
         names = ("iteration", "epoch", "position", "partial", *_KEPT, "counts", "losses", "begin")
         given = [*(n[name] for name in names), "batch_size", "shuffle"]
-        crew = [n["crew"], n["thread"]] if self.frames.lanes else []
+        crew = [n[name] for name in (*_CREW, "thread")] if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
         room = [name for name, _ in self._room()]
         return [*given, n["steps"], *data, *self.frames.rates.values(), *room, *crew]
@@ -173,8 +176,7 @@ class Loop:
             if parameter.shape:
                 yield f"    {parameter.name} = {frames.view('theta', parameter)}"
         if frames.lanes:
-            gradients = f"{n['crew']}.gradients"
-            yield f"    {n['gradient']} = {frames.row(gradients, n['thread'])}"
+            yield f"    {n['gradient']} = {frames.row(n['gradients'], n['thread'])}"
             yield from self._shared(frames.size, n["lower"], n["upper"], 1)
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
@@ -217,29 +219,29 @@ class Loop:
     def _met(self, depth: int) -> Iterator[str]:
         """Yield the lines in which the threads wait for each other."""
         n = self.frames.named
-        yield f"{'    ' * depth}{n['phase']} += {n['crew']}.threads"
-        yield f"{'    ' * depth}_meet({n['crew']}.arrived, {n['phase']})"
+        yield f"{'    ' * depth}{n['phase']} += {n['threads']}"
+        yield f"{'    ' * depth}_meet({n['arrived']}, {n['phase']})"
 
     def _shared(self, count: int | str, low: str, high: str, depth: int) -> Iterator[str]:
         """Yield the lines that give a thread its share of elements, from `low` to `high`."""
         n, margin = self.frames.named, "    " * depth
-        yield f"{margin}{n['share']} = _share({count}, {n['crew']}.threads)"
+        yield f"{margin}{n['share']} = _share({count}, {n['threads']})"
         yield f"{margin}{low} = min({n['thread']} * {n['share']}, {count})"
         yield f"{margin}{high} = min({low} + {n['share']}, {count})"
 
     def _summed(self) -> Iterator[str]:
         """Yield what the threads add up: the losses, and each its part of the gradients."""
         n = self.frames.named
-        crew, other = n["crew"], n["other"]
+        other, gradients, totals = n["other"], n["gradients"], n["totals"]
         place, length = n["origin"], f"({n['upper']} - {n['lower']},)"
-        parts = [f"_view({crew}.gradients, {start}, {length})" for start in (n["lower"], place)]
-        yield f"        {crew}.totals[{n['thread']}] = {n['total']}"
+        parts = [f"_view({gradients}, {start}, {length})" for start in (n["lower"], place)]
+        yield f"        {totals}[{n['thread']}] = {n['total']}"
         yield from self._met(2)
-        yield f"        {n['total']} = {crew}.totals[0]"
-        yield f"        for {other} in range(1, {crew}.threads):"
+        yield f"        {n['total']} = {totals}[0]"
+        yield f"        for {other} in range(1, {n['threads']}):"
         yield f"            if {other} * {n['share']} < {n['size']}:  # else it had no samples"
-        yield f"                {n['total']} += {crew}.totals[{other}]"
-        yield f"                {place} = {other} * {crew}.gradients.shape[1] + {n['lower']}"
+        yield f"                {n['total']} += {totals}[{other}]"
+        yield f"                {place} = {other} * {gradients}.shape[1] + {n['lower']}"
         yield from call("_add(", parts, depth=4)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
