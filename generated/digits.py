@@ -860,6 +860,17 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
+def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
+    """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
+    calls = {
+        2: lambda typingctx, a, b: _outlined(name, write, a, b),
+        3: lambda typingctx, a, b, c: _outlined(name, write, a, b, c),
+        4: lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d),
+        5: lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e),
+    }
+    return intrinsic(calls[arguments])
+
+
 def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
     """Split into whole vectors and a rest: (start, stop, size)."""
     whole = total // lanes * lanes
@@ -1169,15 +1180,6 @@ def _contraction(
     return _intrinsic(name, write, arguments)
 
 
-def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
-    """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
-    if arguments == 3:
-        return intrinsic(lambda typingctx, a, b, c: _outlined(name, write, a, b, c))
-    if arguments == 4:
-        return intrinsic(lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d))
-    return intrinsic(lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e))
-
-
 def _offsets(dimensions: Any, axis: int) -> Any:
     """Return subscript * stride, summed, for all subscripts of the dimensions."""
     total = np.zeros(1, np.int64)
@@ -1239,10 +1241,7 @@ def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> A
                                 w.store(line, target, w.at(start, (n, rows)), height)
 
     if _WRITTEN:
-        name = f"transpose {rows} {columns} {count} {some}"
-        if some:
-            return intrinsic(lambda typingctx, a, b, n: _outlined(name, write, a, b, n))
-        return intrinsic(lambda typingctx, a, b: _outlined(name, write, a, b))
+        return _intrinsic(f"transpose {rows} {columns} {count} {some}", write, 3 if some else 2)
 
     @njit
     def transpose(source: Any, target: Any, used: int = columns) -> None:
@@ -1284,8 +1283,7 @@ def _gather(width: int, block: int) -> Any:
                             w.store(line, batch, w.at(start, (n, block)), lanes)
 
     if _WRITTEN:
-        name = f"gather {width} {block}"
-        return intrinsic(lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e))
+        return _intrinsic(f"gather {width} {block}", write, 5)
 
     @njit
     def gather(data: Any, order: Any, first: int, count: int, batch: Any) -> None:

@@ -32,7 +32,10 @@ from pathlib import Path
 
 import symprop
 
-__all__ = ["digest", "folder", "package", "read", "write"]
+__all__ = ["TEXT", "digest", "folder", "package", "read", "write"]
+
+TEXT = "module.py"
+"""The file of an entry that holds the text of a module."""
 
 _DAY = 86400.0
 _UNUSED = 30 * _DAY

@@ -36,9 +36,6 @@ _DELEGATED = (
     "forward", "initialize", "loss", "resume", "start", "train",
 )  # fmt: skip
 
-_TEXT = "module.py"
-"""The file of a cache entry that holds a text."""
-
 
 @dataclass(frozen=True, slots=True)
 class CompiledModule:
@@ -94,12 +91,9 @@ class CompiledModule:
 
 
 def _loaded(source: str, name: str, network: Network, options: Options) -> CompiledModule:
-    def origin() -> tuple[Derivation, Options]:
-        from symprop.derivation import differentiate
-
-        return differentiate(network), options
-
-    return CompiledModule(source, load(source, name), memoised(origin))
+    """Return the kernels that were pickled."""
+    origin = memoised(lambda: _derived(network, options.dtype, options.optimizer))
+    return CompiledModule(source, load(source, name), origin)
 
 
 def source_text(derivation: Derivation, options: Options) -> str:
@@ -113,11 +107,11 @@ def source_text(derivation: Derivation, options: Options) -> str:
     if made_from is None:
         return _made(derivation, options)
     entry = cache.digest("text", tools(), made_from)
-    kept = cache.read(entry, _TEXT)
+    kept = cache.read(entry, cache.TEXT)
     if kept is not None:
         return kept.decode()
     source = _made(derivation, options)
-    cache.write(entry, _TEXT, source.encode())
+    cache.write(entry, cache.TEXT, source.encode())
     return source
 
 
@@ -152,14 +146,14 @@ def compile(
     if key is None or not isinstance(optimizer, str | None):
         return compile_network(*_derived(network, dtype, optimizer))
     entry = cache.digest("compile", key, repr(dtype), repr(optimizer))
-    kept = cache.read(entry, _TEXT)
+    kept = cache.read(entry, cache.TEXT)
     if kept is not None:
         make = again(network)
         name, source = kept.decode().split("\n", 1)
         origin = memoised(lambda: _derived(make(), dtype, optimizer))
         return CompiledModule(source, load(source, name), origin)
     kernels = compile_network(*_derived(network, dtype, optimizer))
-    cache.write(entry, _TEXT, f"{kernels.NAME}\n{kernels.source}".encode())
+    cache.write(entry, cache.TEXT, f"{kernels.NAME}\n{kernels.source}".encode())
     return kernels
 
 

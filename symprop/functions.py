@@ -181,43 +181,44 @@ class normal_cdf(Elementwise):
         return sympy.erfc(-self.args[0] / sympy.sqrt(2)) / 2
 
 
-class gelu(Elementwise):
+class _Gated(Elementwise):
+    """The argument times a function of it, its gate."""
+
+    nargs = 1
+    gate: ClassVar[type[Elementwise]]
+
+    def definition(self) -> Expr:
+        return self.args[0] * self.gate(self.args[0]).definition()
+
+    def product(self) -> Expr:
+        return self.args[0] * self.gate(self.args[0])
+
+
+class gelu(_Gated):
     """z*normal_cdf(z), the Gaussian error linear unit (exact, not the tanh form).
 
     Source: Hendrycks and Gimpel (2016), "Gaussian error linear units".
     """
 
-    nargs = 1
+    gate = normal_cdf
 
     def fdiff(self, argindex: int = 1) -> Expr:
         z = self.args[0]
         return normal_cdf(z) + z * normal_cdf(z).fdiff()
 
-    def definition(self) -> Expr:
-        return self.args[0] * normal_cdf(self.args[0]).definition()
 
-    def product(self) -> Expr:
-        return self.args[0] * normal_cdf(self.args[0])
-
-
-class silu(Elementwise):
+class silu(_Gated):
     """z*sigmoid(z), also called swish.
 
     Source: Elfwing, Uchibe and Doya (2018), "Sigmoid-weighted linear units for
     neural network function approximation in reinforcement learning".
     """
 
-    nargs = 1
+    gate = sigmoid
 
     def fdiff(self, argindex: int = 1) -> Expr:
         z = self.args[0]
         return sigmoid(z) * (1 + z * (1 - sigmoid(z)))
-
-    def definition(self) -> Expr:
-        return self.args[0] * sigmoid(self.args[0]).definition()
-
-    def product(self) -> Expr:
-        return self.args[0] * sigmoid(self.args[0])
 
 
 class Reduction(Function):

@@ -27,9 +27,6 @@ __path__: list[str] = []  # which makes a package of this module; there are no f
 
 _LOCK = threading.RLock()
 
-_TEXT = "module.py"
-"""The file of a cache entry that holds a text."""
-
 
 def load(source: str, name: str, *, jit: bool = True) -> ModuleType:
     """Execute the text of a generated module and return the module.
@@ -61,8 +58,8 @@ def _execute(source: str, title: str, jit: bool) -> ModuleType:
     except BaseException:
         del sys.modules[title]
         raise
-    if jit and cache.read(_entry(title), _TEXT) is None:
-        cache.write(_entry(title), _TEXT, source.encode())
+    if jit and cache.read(_entry(title), cache.TEXT) is None:
+        cache.write(_entry(title), cache.TEXT, source.encode())
     return module
 
 
@@ -129,7 +126,7 @@ class _CacheFinder(importlib.abc.MetaPathFinder):
         """Return what a generated module is made from; None for other modules."""
         if not fullname.startswith(f"{__name__}."):
             return None
-        text = cache.read(_entry(fullname), _TEXT)
+        text = cache.read(_entry(fullname), cache.TEXT)
         if text is None:
             raise ModuleNotFoundError(
                 f"{fullname}: these kernels are not in symprop's cache, which may be switched off; "

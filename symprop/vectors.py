@@ -6,18 +6,18 @@ needs Numba.
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from pathlib import Path
+from symprop.sections import sections
 
 __all__ = ["imports", "text"]
+
+_FILE = "machinery.py"
 
 PIECES = ("modes", "contraction", "transpose", "gather")
 
 
 def imports() -> str:
     """Return the import statements of the machinery, for the head of a generated module."""
-    return _sections()["imports"]
+    return sections(_FILE)["imports"]
 
 
 def text(*pieces: str) -> str:
@@ -34,12 +34,4 @@ def text(*pieces: str) -> str:
     names += ["vectors"] if wanted - {"modes"} else []
     names += ["blocks"] if wanted & {"transpose", "gather"} else []
     names += [piece for piece in PIECES[1:] if piece in wanted]
-    return "\n\n".join(_sections()[name] for name in names)
-
-
-@cache
-def _sections() -> dict[str, str]:
-    """Return the text below each dividing line of the machinery, by the line's name."""
-    source = Path(__file__).with_name("machinery.py").read_text(encoding="utf-8")
-    _, *parts = re.split(r"^# -{70,} (\w+)$", source, flags=re.MULTILINE)
-    return {name: body.strip() + "\n" for name, body in zip(parts[::2], parts[1::2], strict=True)}
+    return "\n\n".join(sections(_FILE)[name] for name in names)

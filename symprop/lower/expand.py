@@ -16,7 +16,8 @@ the other one is computed anyway: its derivative needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import sympy
 from sympy import Basic, Expr, Idx, Indexed, Piecewise, Symbol, exp, log
@@ -47,69 +48,68 @@ __all__ = ["expand"]
 
 def expand(equations: Iterable[Equation], values: Values) -> None:
     """Add `equations` to `values` with every logsumexp and softmax written out."""
-    for equation in _with_products(tuple(equations)):
-        rhs = _expanded(equation.rhs, values, ())
-        values.add(Equation(equation.lhs, rhs, equation.accumulate))
-
-
-def _with_products(equations: tuple[Equation, ...]) -> Iterator[Equation]:
-    """Yield the equations with functions as products whose other factor is computed anyway."""
-    computed = {
-        key(node, appearing(node))
+    equations = tuple(equations)
+    functions = (
+        node
         for equation in equations
         for node in sympy.preorder_traversal(equation.rhs)
         if isinstance(node, Elementwise)
-    }
-
-    def wanted(node: Basic) -> bool:
-        if not isinstance(node, Elementwise):
-            return False
-        factors = node.product().atoms(Elementwise) - node.atoms(Elementwise)
-        return bool(factors) and all(key(f, appearing(f)) in computed for f in factors)
-
+    )
+    expansion = _Expansion(values, frozenset(key(node, appearing(node)) for node in functions))
     for equation in equations:
-        rhs = equation.rhs.replace(wanted, lambda node: node.product())
-        yield Equation(equation.lhs, rhs, equation.accumulate)
+        rhs = expansion.visit(equation.rhs, ())
+        values.add(Equation(equation.lhs, rhs, equation.accumulate))
 
 
-def _expanded(node: Basic, values: Values, guards: tuple[Basic, ...]) -> Basic:
-    if not node.args or isinstance(node, Idx | Indexed | Symbol):
-        return node
-    if isinstance(node, Piecewise):
-        return _piecewise(node, values, guards)
-    if isinstance(node, logsumexp | Normalisation):
-        body = _expanded(node.body, values, guards)
-        return _written_out(rebind(node, body, node.bound, node.args[2:]), values, guards)
-    bound = bound_indices(node)
-    if bound:
-        return rebind(node, _expanded(node.args[0], values, guards), bound, scopes(node)[1:])
-    return rebuild(node, (_expanded(part, values, guards) for part in node.args))
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """The walk over the right sides; `computed` holds the keys of the functions in all of them."""
 
+    values: Values
+    computed: frozenset[Basic]
 
-def _piecewise(node: Piecewise, values: Values, guards: tuple[Basic, ...]) -> Expr:
-    pairs = []
-    for value, condition in branches(node):
-        test = _expanded(condition, values, guards)
-        pairs.append((_expanded(value, values, (*guards, test)), test))
-        guards = (*guards, sympy.Not(test))
-    return piecewise(*pairs)
+    def visit(self, node: Basic, guards: tuple[Basic, ...]) -> Basic:
+        """Return `node` with its parts expanded; `guards` say where it is computed."""
+        if not node.args or isinstance(node, Idx | Indexed | Symbol):
+            return node
+        if isinstance(node, Piecewise):
+            return self._piecewise(node, guards)
+        if isinstance(node, logsumexp | Normalisation):
+            body = self.visit(node.body, guards)
+            return self._written_out(rebind(node, body, node.bound, node.args[2:]), guards)
+        bound = bound_indices(node)
+        if bound:
+            return rebind(node, self.visit(node.args[0], guards), bound, scopes(node)[1:])
+        if isinstance(node, Elementwise) and self._is_product(node):
+            node = node.product()
+        return rebuild(node, (self.visit(part, guards) for part in node.args))
 
+    def _is_product(self, node: Elementwise) -> bool:
+        """Tell whether a function is a product whose other factor is computed anyway."""
+        factors = node.product().atoms(Elementwise) - node.atoms(Elementwise)
+        return bool(factors) and all(key(f, appearing(f)) in self.computed for f in factors)
 
-def _written_out(
-    node: logsumexp | Normalisation, values: Values, guards: tuple[Basic, ...]
-) -> Expr:
-    hint = _hint(node.body)
-    largest = values.name(reduce_max(node.body, *node.bound), f"max_{hint}", guards)
-    exponential = values.name(exp(node.body - largest), f"exp_{hint}", guards)
-    total = values.name(summation(exponential, node.bound), f"sum_{hint}", guards)
-    if isinstance(node, logsumexp):
-        return largest + log(total)
-    at = {node.bound[0]: node.at}
-    if isinstance(node, softmax):
-        return substitute(exponential, at) / total
-    if isinstance(node, log_softmax):
-        return substitute(node.body, at) - largest - log(total)
-    raise TypeError(f"{type(node).__name__}: not a reduction that can be written out")
+    def _piecewise(self, node: Piecewise, guards: tuple[Basic, ...]) -> Expr:
+        pairs = []
+        for value, condition in branches(node):
+            test = self.visit(condition, guards)
+            pairs.append((self.visit(value, (*guards, test)), test))
+            guards = (*guards, sympy.Not(test))
+        return piecewise(*pairs)
+
+    def _written_out(self, node: logsumexp | Normalisation, guards: tuple[Basic, ...]) -> Expr:
+        hint, name = _hint(node.body), self.values.name
+        largest = name(reduce_max(node.body, *node.bound), f"max_{hint}", guards)
+        exponential = name(exp(node.body - largest), f"exp_{hint}", guards)
+        total = name(summation(exponential, node.bound), f"sum_{hint}", guards)
+        if isinstance(node, logsumexp):
+            return largest + log(total)
+        at = {node.bound[0]: node.at}
+        if isinstance(node, softmax):
+            return substitute(exponential, at) / total
+        if isinstance(node, log_softmax):
+            return substitute(node.body, at) - largest - log(total)
+        raise TypeError(f"{type(node).__name__}: not a reduction that can be written out")
 
 
 def _hint(body: Expr) -> str:

@@ -62,6 +62,11 @@ class Batches:
         for name, made in self.room([v for v in kernel.data if v.name in integers], ""):
             yield f"    {name} = {made}"
 
+    def block(self, variable: Variable) -> str:
+        """Return the text of a block of a variable's samples, which lie together."""
+        first = self.frames.named["first"]
+        return f"{variable.name}[{first} : {first} + _BLOCK]"
+
     def read(self, kernel: Kernel) -> Iterator[str]:
         """Yield the lines that copy a block of samples, which lie together, into lanes."""
         frames, first = self.frames, self.frames.named["first"]
@@ -73,7 +78,7 @@ class Batches:
                 yield from self._moved(variable, batch, variable.name, row, f"{first} + {row}", 3)
             else:
                 collect = frames.forms.gather(prod(variable.shape), frames.program.strategy.block)
-                part = f"{variable.name}[{first} : {first} + _BLOCK]"
+                part = self.block(variable)
                 yield from call(f"{collect}(", [part, "_IN_ORDER", "0", rows, batch], depth=2)
 
     def collected(

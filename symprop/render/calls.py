@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from symprop.lower.program import Kernel
-from symprop.network import Variable
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.texts import WIDTH, call, joined
@@ -185,15 +184,12 @@ class Calls:
         frames = self.frames
         weights = [p.name if p.shape else f"real({p.name})" for p in frames.parameters(kernel)]
         variables = (*kernel.data, *kernel.outputs)
-        arrays = [frames.batches[v.name] if frames.lanes else self._part(v) for v in variables]
+        arrays = [
+            frames.batches[v.name] if frames.lanes else self.batches.block(v) for v in variables
+        ]
         counted = [frames.named["rows"]] if frames.lanes else []
         workspace = [frames.named["workspace"]] if kernel.size else []
         return [*weights, *arrays, *counted, *extra, *workspace]
-
-    def _part(self, variable: Variable) -> str:
-        """Return the text of a block of a variable's samples."""
-        first = self.frames.named["first"]
-        return f"{variable.name}[{first} : {first} + _BLOCK]"
 
     def _start(self, kernel: Kernel) -> Iterator[str]:
         """Yield the checks and, after them, the room for a block: a refusal would not free it."""

@@ -153,6 +153,7 @@ class Loop:
     def _advance(self) -> Iterator[str]:
         n = self.frames.named
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
+        yield f"    {n['theta']} = {self.frames.row(n['values'], 0)}"
         yield from self._by_stretches() if self._stretch else self._by_steps()
         reached = ("iteration", "epoch", "position", "partial")
         yield f"    return {', '.join(n[name] for name in reached)}"
@@ -160,7 +161,6 @@ class Loop:
     def _by_stretches(self) -> Iterator[str]:
         """Yield the loop over stretches of steps, each inside one epoch."""
         n = self.frames.named
-        yield f"    {n['theta']} = {self.frames.row(n['values'], 0)}"
         yield f"    while {n['steps']} > 0:"
         yield f"        if {n['position']} == 0:"
         yield from self._begun(3)
@@ -171,7 +171,6 @@ class Loop:
     def _by_steps(self) -> Iterator[str]:
         """Yield the views of the parameters and the loop over the steps."""
         frames, n = self.frames, self.frames.named
-        yield f"    {n['theta']} = {frames.row(n['values'], 0)}"
         for parameter in frames.parameters(frames.program.gradient):
             if parameter.shape:
                 yield f"    {parameter.name} = {frames.view('theta', parameter)}"

@@ -23,10 +23,7 @@ conversion, which a NaN would make undefined, and is vector code on every x86 pr
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from symprop.scalar import (
@@ -38,8 +35,11 @@ from symprop.scalar import (
     single_circular,
     single_normal,
 )
+from symprop.sections import sections
 
 __all__ = ["SCALARS", "functions", "imports", "machinery", "requires", "source"]
+
+_TRACING = "scalar/tracing.py"
 
 
 def _defined(*modules: ModuleType) -> Mapping[str, Callable[..., float]]:
@@ -96,20 +96,9 @@ def source(name: str, dtype: str) -> str:
 
 def imports() -> str:
     """Return the import statements of `machinery`, for the head of a generated module."""
-    return _parts()[0]
+    return sections(_TRACING)["imports"]
 
 
 def machinery() -> str:
     """Return the text by which Numba compiles the functions that `_scalar` is applied to."""
-    return _parts()[1]
-
-
-@cache
-def _parts() -> tuple[str, str]:
-    """Return the imports of `symprop.scalar.tracing` and what stands below its dividing line.
-
-    It is not imported here: only a generated module needs Numba.
-    """
-    text = Path(__file__).with_name("tracing.py").read_text(encoding="utf-8")
-    head, body = re.split(r"^# -{70,} tracing$", text, flags=re.MULTILINE)
-    return head.split('"""')[2].partition("real: Any")[0].strip() + "\n", body.strip() + "\n"
+    return sections(_TRACING)["tracing"]

@@ -1,9 +1,10 @@
 """How compiled code calls the scalar functions: their instructions are written where it does.
 
-What stands below the dividing line is copied into generated modules, so it uses nothing else of
-symprop; and nothing of Numba but what is made for extensions.
+What stands below the lines "imports" and "tracing" is copied into generated modules, so it uses
+nothing else of symprop; and nothing of Numba but what is made for extensions.
 """
 
+# ------------------------------------------------------------------------------ imports
 from functools import wraps
 from typing import Any
 
@@ -13,6 +14,7 @@ from numba import config, typeof, types
 from numba.extending import lower_builtin, type_callable
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+# ------------------------------------------------------------------------------ precision
 real: Any = np.float64
 
 # ------------------------------------------------------------------------------ tracing
