@@ -465,7 +465,7 @@ class _Product:
         self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
         self.ahead = self.large and terms[0][1] * _AHEAD <= _NEAR
         if columns[1]:
-            still = [loop for loop in loops if not loop[1]]
+            still = [loop for loop in loops if loop[0] is not None and not loop[1]]
             self.across = max(still, default=(1, 0, 0, 0, 0))
             self.loops = [loop for loop in loops if loop is not self.across]
 
@@ -485,7 +485,8 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        with w.nest(self.loops, self.offsets) as outer, self.blocks(size, count) as block:
+        loops = [(count if turns is None else turns, *moves) for turns, *moves in self.loops]
+        with w.nest(loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
                 turn = len(widths) * (1 if self.across else w.lanes)
                 moves = self.steps if self.across else self.moves
@@ -627,7 +628,7 @@ def _contraction(
     columns: tuple[int | None, ...],
     rows: tuple[int, ...],
     terms: tuple[tuple[int | None, int, int, int], ...],
-    loops: tuple[tuple[int, ...], ...] = (),
+    loops: tuple[tuple[int | None, ...], ...] = (),
     offsets: tuple[int, ...] = (0, 0, 0),
     over: bool = False,
 ) -> Any:
@@ -638,10 +639,10 @@ def _contraction(
     in right, `terms` have none in out; the columns are contiguous in right and out, and have
     stride 0 or 1 in left. The columns are (count, stride in left); with one more stride, 0 or 1, it
     is f(left, right, out, start), where the sum starts from start[s], and `rows`, `loops` and
-    `offsets` may have one more number for it too. With None for the count of the columns or of the
-    first terms one more argument is that count, for columns that are whole vectors. The arrays are
-    C-contiguous, of one type, and out overlaps none of the others. With `over` the last vector of
-    the columns is read whole: there is memory for as much behind right.
+    `offsets` may have one more number for it too. With None for the count of the columns, of the
+    first terms or of a loop one more argument is that count, for columns that are whole vectors.
+    The arrays are C-contiguous, of one type, and out overlaps none of the others. With `over` the
+    last vector of the columns is read whole: there is memory for as much behind right.
     """
     wide = (*columns, None)[:3]
     own = tuple((*numbers, 0)[:5] for numbers in (rows, *loops))
@@ -650,7 +651,8 @@ def _contraction(
         return _plain_contraction(*dimensions)
     name = f"contraction {(*dimensions, over)}"
     write = _Product(*dimensions, over).write
-    arguments = 3 + (wide[2] is not None) + (None in (columns[0], terms[0][0]))
+    counts = columns[0], terms[0][0], *(loop[0] for loop in loops)
+    arguments = 3 + (wide[2] is not None) + (None in counts)
     return _intrinsic(name, write, arguments)
 
 
@@ -666,25 +668,29 @@ def _plain_contraction(columns: Any, rows: Any, terms: Any, loops: Any, offsets:
     """Return the function of `_contraction` as plain loops."""
     fixed, lane, begun = columns
     splat = 1 - lane
-    outer = [_offsets((*loops, rows), axis) + offsets[axis] for axis in range(4)]
-    lefts, rights, outs, starts = outer
+    counted = next((loop for loop in loops if loop[0] is None), None)  # over the samples
+    outer = (*(loop for loop in loops if loop is not counted), rows)
+    lefts, rights, outs, starts = (_offsets(outer, axis) + offsets[axis] for axis in range(4))
     inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
     total, step_left, step_right, _ = terms[0]
+    _, move_left, move_right, move_out, move_start = counted or (1, 0, 0, 0, 0)
 
     @njit
     def sums(left: Any, right: Any, out: Any, start: Any, count: int) -> None:
         left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
         width = count if fixed is None else fixed
-        for n in range(lefts.size):
-            result = out[outs[n] : outs[n] + width]
+        for s, n in np.ndindex(1 if counted is None else count, lefts.size):
+            first = outs[n] + s * move_out
+            result = out[first : first + width]
             if begun is None:
                 result[:] = 0
             else:
-                result[:] = start.reshape(-1)[starts[n] : starts[n] + (width if begun else 1)]
+                first = starts[n] + s * move_start
+                result[:] = start.reshape(-1)[first : first + (width if begun else 1)]
             for k in range(count if total is None else total):
                 for m in range(inner_left.size):
-                    at = lefts[n] + k * step_left + inner_left[m]
-                    place = rights[n] + k * step_right + inner_right[m]
+                    at = lefts[n] + s * move_left + k * step_left + inner_left[m]
+                    place = rights[n] + s * move_right + k * step_right + inner_right[m]
                     factor = left[at : at + splat + width * lane]
                     result += factor * right[place : place + width]
 

@@ -15,7 +15,7 @@ from symprop.derivation import differentiate
 from symprop.functions import gelu, normal_cdf, reduce_max, silu
 from symprop.indices import accesses
 from symprop.lower import lower
-from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, matched
+from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, WEIGHTS, matched
 from symprop.lower.expand import expand
 from symprop.lower.initial import fans
 from symprop.lower.memory import place
@@ -24,6 +24,7 @@ from symprop.lower.program import (
     Assign,
     Branch,
     Compute,
+    Contract,
     Fill,
     Loop,
     Product,
@@ -204,13 +205,22 @@ def test_what_is_no_matrix_product_stays_a_loop(found: str) -> None:
     assert found == "none"
 
 
-@pytest.mark.parametrize(("width", "products"), [(2, 0), (7, 0), (16, 5), (64, 5)])
-def test_only_large_products_are_called(width: int, products: int) -> None:
-    """A layer of w to w units has 32 w^2 multiply-adds in the nominal batch."""
+@pytest.mark.parametrize(
+    ("width", "tiles", "matrices"),
+    [(2, 0, 0), (7, 0, 0), (16, 4, 1), (64, 4, 1), (600, 2, 3)],
+)
+def test_only_large_products_are_called(width: int, tiles: int, matrices: int) -> None:
+    """A layer of w to w units has 32 w^2 multiply-adds in the nominal batch.
+
+    The vectors of two layers and two gradients of weights lie along a layer, those of the adjoint
+    between do not; no layer reads weights for each sample that stay in no cache.
+    """
     network = layers([width, width, width])
-    found = [line for line in walk(kernels(network).gradient.body) if isinstance(line, Product)]
-    assert len(found) == products
-    assert (NOMINAL_BATCH * width**2 >= MINIMUM) == bool(products)
+    body = list(walk(kernels(network).gradient.body))
+    assert sum(isinstance(line, Contract) for line in body) == tiles
+    assert sum(isinstance(line, Product) for line in body) == matrices
+    assert (NOMINAL_BATCH * width**2 >= MINIMUM) == bool(tiles + matrices)
+    assert (width**2 > WEIGHTS) == (matrices > 1)
 
 
 def test_the_gradient_by_an_input_is_not_computed() -> None:
@@ -227,8 +237,8 @@ def test_composite_operands_are_computed_first() -> None:
     q = net.define("q", Sum(w[a, b] * v[a] * u[b] * (1 + u[b]), b), a)
     r = net.output("r", Sum(q[a] * w[a, b], a), b)
     net.loss(Sum((r[b] - t[b]) ** 2, b))
-    text = str(kernels(net).forward)
-    assert text.count("@") == 2
+    body = list(walk(kernels(net).forward.body))
+    assert sum(isinstance(line, Contract | Product) for line in body) == 2
 
 
 # ---------------------------------------------------------------------------------- schedule, place
@@ -415,12 +425,15 @@ def _check(body, written: set[str]) -> None:
             case Product(target, left, right):
                 assert {left.name, right.name} <= written
                 written.add(target.name)
+            case Contract(target):
+                assert set(map(name_of, line.read)) <= written
+                written.add(name_of(target))
             case Fill(name):
                 written.add(name)
 
 
 def test_lowering_does_not_depend_on_width() -> None:
-    narrow, wide = (str(kernels(layers([w, w, 10])).gradient) for w in (64, 4096))
+    narrow, wide = (str(kernels(layers([w, w, 10])).gradient) for w in (64, 256))
     assert len(narrow.splitlines()) == len(wide.splitlines())
 
 

@@ -40,7 +40,7 @@ def test_digits_are_in_lanes_and_every_product_says_why() -> None:
 def test_one_sample_a_step_is_in_rows() -> None:
     text = shown("kumar")
     assert text.startswith("layout rows")
-    assert "fill no register" in text
+    assert "steps of one sample" in text
     assert " |" not in text  # nothing but scalars: no product to explain
 
 
@@ -103,7 +103,9 @@ def test_matrix_products_are_sums_too() -> None:
     text = listing(lower(differentiate(load_example("digits")), layout="rows"))
     assert "dL/dW1[i,j] = Sum(x[s,i]*dL/dnet_h[s,j], s)" in text
     reason = "65536 multiply-adds >= 2048 for 32 samples"
-    assert f"BLAS, np.dot: {reason}; 64 x samples times samples x 32" in text
+    assert f"register tiles: {reason}, 32 columns" in text
+    reason = "10240 multiply-adds >= 2048 for 32 samples"
+    assert f"BLAS, np.dot: {reason}; samples x 10 times 10 x 32" in text
 
 
 def test_loops_say_why_they_stayed() -> None:

@@ -66,7 +66,7 @@ SEVERAL = 69
 
 WAYS = (
     ("lanes", "tiles"), ("lanes", "loops"),
-    ("rows", "blas"), ("rows", "loops"), ("scalars", "loops"),
+    ("rows", "tiles"), ("rows", "blas"), ("rows", "loops"), ("scalars", "loops"),
 )  # fmt: skip
 
 NETWORKS: dict[str, Callable[[], Network]] = {**zoo.ZOO, "exact": exact}
@@ -94,10 +94,16 @@ def module(name: str, dtype: str, layout: str, products: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("dtype", LANES)
-def test_lanes_want_half_a_register(dtype: str) -> None:
+def test_lanes_want_two_samples(dtype: str) -> None:
+    assert choose(1, 100, 1000, dtype).layout == "rows"
+    assert choose(2, 100, 1000, dtype).layout == "lanes"
+
+
+@pytest.mark.parametrize("dtype", LANES)
+def test_variables_want_less_than_half_a_register(dtype: str) -> None:
     half = LANES[dtype] // 2
-    assert choose(half - 1, 100, 1000, dtype).layout == "rows"
-    assert choose(half, 100, 1000, dtype).layout == "lanes"
+    assert choose(half - 1, 20, 20, dtype).scalars
+    assert choose(half, 20, 20, dtype).layout == "lanes"
 
 
 @pytest.mark.parametrize("batch", [8, 33, 50, 100, 129, 1000, 10_000])
@@ -341,7 +347,9 @@ def test_every_way_is_right_as_plain_python(name: str, monkeypatch: pytest.Monke
 FORCED = [
     ("classifier", "float32", "lanes", "tiles"),
     ("classifier", "float64", "lanes", "loops"),
+    ("classifier", "float32", "rows", "tiles"),
     ("classifier", "float64", "rows", "blas"),
+    ("convolution", "float64", "rows", "tiles"),
     ("convolution", "float32", "lanes", "tiles"),
     ("scalars", "float32", "scalars", "loops"),
 ]

@@ -11,15 +11,17 @@ so that A is (L, M, K) or (L, K, M), B is (L, K, N) or (L, N, K), and the result
 matrix without copying, and a transposed operand is BLAS's business. The sample is
 an index like any other: a dense layer has it in M, a weight's gradient in K.
 
-In lanes, products are made of register tiles (`tiles`), which may read affine subscripts and
-run along the samples; where a product sums over the samples, one operand is copied with its
-axes exchanged first.
+Products are also made of register tiles (`tiles`), which may read affine subscripts. In lanes
+they run along the samples; where a product sums over the samples, one operand is copied with its
+axes exchanged first. In rows they run along a layer.
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
-worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples. A tile
-also needs rows, values that are read once and used for several sums: without, it reads as much
-as a loop does.
+worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples in rows. In
+lanes a tile also needs rows, values that are read once and used for several sums: without, it reads
+as much as a loop does. In rows it needs `COLUMNS`, so that there are vectors, and weights that stay
+in a cache, since it reads them for each sample; else the product is left to BLAS where it is a
+matrix product.
 """
 
 from __future__ import annotations
@@ -59,10 +61,16 @@ from symprop.lower.program import (
 from symprop.lower.strategy import Strategy
 from symprop.lower.tiles import contracted, started, transposable, transposed, transposed_axes
 
-__all__ = ["MINIMUM", "NOMINAL_BATCH", "contract", "matched"]
+__all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "matched"]
 
 MINIMUM = 2048
 """The least number of multiply-adds for which a matrix product is called."""
+
+COLUMNS = 4
+"""The least number of columns of a tile in rows: the vector of the narrowest registers."""
+
+WEIGHTS = 2**17
+"""The greatest number of weights that tiles in rows read for each sample: they stay in a cache."""
 
 NOMINAL_BATCH = 32
 """The number of samples for which multiply-adds are counted."""
@@ -277,30 +285,48 @@ class _Contraction:
         forced = self.strategy.products
         if forced == "loops":
             return None
-        if not self.strategy.lanes:
-            found = matched(target, first, second, summed)
-            return [found] if found is not None and (forced == "blas" or _large(found)) else None
-        return self._tiles(target, first, second, summed)
+        if self.strategy.lanes or forced != "blas":
+            tiles = self._tiles(target, first, second, summed)
+            if tiles is not None or self.strategy.lanes:
+                return tiles
+        if not all(map(self._whole, (first, second))):
+            return None
+        found = matched(target, first, second, summed)
+        return [found] if found is not None and (forced == "blas" or _large(found)) else None
 
     def _tiles(
         self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]
     ) -> list[Step] | None:
         indices = {*target.indices, *free_indices(first), *free_indices(second)}
-        work = prod(extent(index) or self.strategy.block for index in indices)
+        samples = self.strategy.block if self.strategy.lanes else NOMINAL_BATCH
+        work = prod(extent(index) or samples for index in indices)
         forced = self.strategy.products == "tiles"
         if work < MINIMUM and not forced:
             return None
         order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
         before: list[Transpose] = []
         found = contracted(target, first, second, order, self.shapes)
-        if found is None:
+        if found is None and self.strategy.lanes:
             found = self._with_copy(target, first, second, order, before)
-        if found is None or (found.tiling.rows.count == 1 and not forced):
+        if found is None or not (forced or self._worth(found)):
             return None
         for step in before:
             self.copies[_plan(step.source, step.target)] = name_of(step.target)
-        reason = f"{work} multiply-adds >= {MINIMUM}, {found.tiling.rows.count} rows"
-        return [*before, replace(found, reason="forced" if forced else reason)]
+        return [*before, replace(found, reason="forced" if forced else self._reason(work, found))]
+
+    def _reason(self, work: int, tile: Contract) -> str:
+        if self.strategy.lanes:
+            return f"{work} multiply-adds >= {MINIMUM}, {tile.tiling.rows.count} rows"
+        counted = f"{work} multiply-adds >= {MINIMUM} for {NOMINAL_BATCH} samples"
+        return f"{counted}, {tile.tiling.columns[0]} columns"
+
+    def _worth(self, tile: Contract) -> bool:
+        """Tell whether a tile reads less than a loop does or, in rows, more at a time."""
+        if self.strategy.lanes:
+            return tile.tiling.rows.count != 1
+        weights = [leaf for leaf in tile.read if not any(map(is_sample, leaf.indices))]
+        most = max((prod(self.shapes[name_of(leaf)]) for leaf in weights), default=0)
+        return (tile.tiling.columns[0] or 0) >= COLUMNS and most <= WEIGHTS
 
     def _with_copy(
         self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]
@@ -356,11 +382,11 @@ class _Contraction:
         return Lane(label, block) if self.strategy.lanes else Idx(label, SAMPLES)
 
     def _readable(self, factor: Expr) -> bool:
-        """Tell whether a factor is an element of a tensor of numbers; in rows, by plain indices."""
-        if not isinstance(factor, Indexed) or name_of(factor) not in self.shapes:
-            return False
-        if self.strategy.lanes:
-            return True
+        """Tell whether a factor is an element of a tensor of numbers."""
+        return isinstance(factor, Indexed) and name_of(factor) in self.shapes
+
+    def _whole(self, factor: Indexed) -> bool:
+        """Tell whether all of a tensor is read, in rows, by plain indices."""
         if not all(isinstance(subscript, Idx) for subscript in factor.indices):
             return False
         return _shape(factor.indices) == self.shapes[name_of(factor)]

@@ -229,7 +229,8 @@ class Tiling:
         """What is known only when the kernel runs: the lanes, the samples or nothing."""
         if self.columns[0] is None:
             return LANES
-        return SAMPLES if self.terms[0].count is None else None
+        counts = [axis.count for axis in (*self.terms, *self.loops)]
+        return SAMPLES if None in counts else None
 
     def __str__(self) -> str:
         """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""

@@ -1,11 +1,13 @@
 """How kernels go about their work: layout, block size and the form of products, with the reasons.
 
-The cost model. A vector register holds `LANES` numbers (512 bits; narrower processors take
-two or four registers), so a loop over samples is worth writing where a batch fills at least half of
-one. Then the sample is the *last* axis of every tensor ("lanes"): each line of a kernel works on
-neighbouring samples in neighbouring lanes, whatever the width of a layer, and no reduction
-crosses lanes but the sums over the samples. With fewer samples a step, the sample is the
-*first* axis ("rows"), and what can be vectorised lies along a layer.
+The cost model. With two samples a step or more, the sample is the *last* axis of every tensor
+("lanes"): each line of a kernel works on neighbouring samples in neighbouring lanes, whatever the
+width of a layer, and no reduction crosses lanes but the sums over the samples. A vector register
+holds `LANES` numbers (512 bits; narrower processors take two or four registers), and lanes without
+a sample cost as much as others. Yet two samples a step take half the time in lanes, measured
+with dense layers of 32 to 512, convolutions and attention. With one sample a step it is
+the *first* axis ("rows"): vectors lie along a layer, which takes a fifth to three quarters of the
+time.
 
 A kernel works on a block of samples: as many as a training step has, rounded up to whole
 registers, but at most as many as keep all values of a block in `CACHE` bytes. It is not cut below
@@ -13,10 +15,11 @@ registers, but at most as many as keep all values of a block in `CACHE` bytes. I
 must be worth it, twice as much where the weights do not fit into that cache either.
 A larger step takes several blocks, as equal as they can be.
 
-In rows, a network with at most `SCALARS` parameters and twice as many values of a sample is trained
-by a loop in which each of them is a variable of its own ("scalars"): a step of tens of nanoseconds
-cannot wait for memory. Measured with Adam: 22 parameters are 7 times as fast as in rows, 94 no
-faster, since they find no registers, and they take Numba five times as long to compile.
+Where the samples of a step fill less than half a register, a network with at most `SCALARS`
+parameters and twice as many values of a sample is trained by a loop in which each of them is a
+variable of its own ("scalars"): a step of tens of nanoseconds cannot wait for memory. Measured
+with Adam: 22 parameters are 7 times as fast as in rows, 94 no faster, since they find no registers,
+and they take Numba five times as long to compile.
 """
 
 from __future__ import annotations
@@ -95,9 +98,9 @@ def choose(
     """
     lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
     if layout == "model":
-        layout = "lanes" if 2 * batch >= lanes else "rows"
         tiny = max(weights, width / 2) <= SCALARS and products == "model"
-        layout = "scalars" if layout == "rows" and tiny else layout
+        layout = "lanes" if batch > 1 else "rows"
+        layout = "scalars" if tiny and 2 * batch < lanes else layout
     if layout != "lanes":
         return _in_rows(batch, itemsize * max(1, width), products, layout == "scalars")
     fit = CACHE[layout] // (itemsize * max(1, width))
@@ -113,10 +116,10 @@ def _in_rows(batch: int, size: int, products: Products, scalars: bool) -> Strate
     low, high = _ROWS
     fit = CACHE["rows"] // size
     block = min(high, max(low, 1 << max(0, fit.bit_length() - 1)))
-    reason = f"steps of {batch} samples fill no register"
+    steps = "steps of one sample" if batch == 1 else f"steps of {batch} samples"
     if scalars:
-        return Strategy(0, block, "loops", f"{reason}, few enough values to be variables", True)
-    return Strategy(0, block, products, reason)
+        return Strategy(0, block, "loops", f"{steps}, few enough values to be variables", True)
+    return Strategy(0, block, products, f"{steps}: vectors lie along a layer")
 
 
 def _whole(samples: int, lanes: int) -> int:

@@ -29,7 +29,17 @@ from math import prod
 from sympy import Expr, Idx, Indexed, Integer
 
 from symprop.indices import free_indices
-from symprop.lower.program import Axis, Contract, Lane, Tiling, Transpose, element, extent, name_of
+from symprop.lower.program import (
+    Axis,
+    Contract,
+    Lane,
+    Tiling,
+    Transpose,
+    element,
+    extent,
+    is_sample,
+    name_of,
+)
 
 __all__ = ["Shapes", "contracted", "started", "transposable", "transposed", "transposed_axes"]
 
@@ -47,6 +57,8 @@ class _Affine:
 def _affine(leaf: Indexed, shapes: Shapes) -> _Affine | None:
     """Return the offset of an element; None where a subscript is not affine in the indices."""
     shape = shapes.get(name_of(leaf), ())
+    if leaf.indices and _counts_samples(leaf.indices[0]):
+        shape = (1, *shape)  # of however many samples: nothing lies around the first axis
     if len(shape) != len(leaf.indices):
         return None
     constant, strides = 0, dict.fromkeys(free_indices(leaf), 0)
@@ -63,6 +75,11 @@ def _affine(leaf: Indexed, shapes: Shapes) -> _Affine | None:
             else:
                 return None
     return _Affine(constant, strides)
+
+
+def _counts_samples(index: Expr) -> bool:
+    """Tell whether an index runs over the samples that there are, in rows."""
+    return is_sample(index) and not isinstance(index, Lane)
 
 
 def contracted(
@@ -119,7 +136,7 @@ def _tiling(
     width = None if lanes else prod(moves[index].count or 1 for index in columns)
     along = [moves[columns[-1]].left, *([] if start is None else [moves[columns[-1]].start])]
     rest = [moves[index] for index in _ordered(target, own) if index not in columns]
-    rows = [axis for axis in rest if axis.left and axis.out and not axis.right]
+    rows = [axis for axis in rest if axis.count and axis.left and axis.out and not axis.right]
     loops = [axis for axis in rest if axis not in rows]
     rows = sorted(_merged(rows), key=lambda axis: axis.count or 0)
     chosen = rows.pop() if rows else Axis(1, 0, 0, 0)
@@ -149,7 +166,8 @@ def _columns(
         inner = moves[found[-1]] if found else axis
         alike = (bool(axis.left), bool(axis.start)) == (bool(inner.left), bool(inner.start))
         still = {axis.left, axis.start} <= {0, length}
-        if (axis.right, axis.out) != (length, length) or not still or not alike:
+        beside = (axis.right, axis.out) == (length, length)
+        if not (beside and still and alike) or _counts_samples(index):
             break
         found = (index, *found)
         length *= axis.count or 1
@@ -169,9 +187,8 @@ def _merged(axes: list[Axis]) -> tuple[Axis, ...]:
     found: list[Axis] = []
     for axis in axes:
         before = found[-1] if found else None
-        if before is not None and _continues(before, axis):
-            count = (before.count or 1) * (axis.count or 1)
-            found[-1] = replace(axis, count=count)
+        if before is not None and before.count and axis.count and _continues(before, axis):
+            found[-1] = replace(axis, count=before.count * axis.count)
         else:
             found.append(axis)
     return tuple(found)

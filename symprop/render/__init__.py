@@ -75,10 +75,10 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
     return {
         **context,
         "imports": imports(
-            vectors=vectors.imports() if frames.lanes else "",
+            vectors=vectors.imports() if frames.vectors else "",
             scalars=scalar.imports() if scalars else "",
         ),
-        "vectors": vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.lanes else "",
+        "vectors": vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.vectors else "",
         "scalars": scalars,
         "tracing": scalar.machinery().rstrip(),
     }

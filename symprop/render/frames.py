@@ -75,6 +75,11 @@ class Frames:
         return bool(self.program.strategy.lanes)
 
     @property
+    def vectors(self) -> bool:
+        """Whether the kernels need the vector machinery: all in lanes do, and all tiles."""
+        return self.lanes or bool(self.forms.made)
+
+    @property
     def samples(self) -> str:
         """The name of the number of samples that a kernel is given."""
         return self.printer.name(str(SAMPLES))
@@ -85,8 +90,8 @@ class Frames:
         return sum(prod(parameter.shape) for parameter in self.network.parameters)
 
     def memory(self, count: int) -> str:
-        """Return the call that makes room for `count` numbers, in lanes from a cache line on."""
-        return f"_aligned({count})" if self.lanes else f"np.empty({count}, real)"
+        """Return the call that makes room for `count` numbers, for vectors from a cache line on."""
+        return f"_aligned({count})" if self.vectors else f"np.empty({count}, real)"
 
     # ---------------------------------------------------------------- kernels
 
@@ -98,7 +103,7 @@ class Frames:
             head = f"def _{kernel.name}_block("
             found[f"{kernel.name}_signature"] = joined(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = joined(self._body(kernel))
-        small = not self.program.gradient.size
+        small = not self.program.gradient.size and not self.vectors
         return {**found, "gradient_decorator": "_inlined" if small else "_kernel"}
 
     def parameters(self, kernel: Kernel) -> list[Parameter]:
@@ -114,9 +119,10 @@ class Frames:
         return [*(v.name for v in given), *extra]
 
     def _body(self, kernel: Kernel) -> Iterator[str]:
+        if self.vectors:
+            yield "    _hot()"
         if self.lanes:
             counted = f"_lanes({self.samples}, {self.program.strategy.lanes})"
-            yield "    _hot()"
             yield f"    {self.printer.name(str(LANES))} = {counted}"
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
@@ -139,8 +145,10 @@ class Frames:
         name, low = self.printer.name(storage.name), storage.offset
         width = prod(storage.shape)
         workspace = self.named["workspace"]
-        if self.lanes:
-            return f"    {name} = _view({workspace}, {low}, {storage.shape})"
+        if self.vectors:
+            lengths = [self.samples] if storage.sampled else []
+            shape = _tuple([*lengths, *map(str, storage.shape)])
+            return f"    {name} = _view({workspace}, {low}, {shape})"
         if not storage.sampled:
             view = f"{workspace}[{low}:{low + width}]"
             return f"    {name} = {view}{_reshape(storage.shape)}"
@@ -168,8 +176,8 @@ class Frames:
         return f"{name}[{low}:{low + prod(parameter.shape)}]{_reshape(parameter.shape)}"
 
     def row(self, matrix: str, row: int | str, low: str = "0", high: str = "") -> str:
-        """Return the text of a row of a matrix of all values, in lanes from `low` to `high`."""
-        if not self.lanes:
+        """Return the text of a row of a matrix of all values, for vectors from `low` to `high`."""
+        if not self.vectors:
             return f"{matrix}[{row}]"
         start = f"{row} * {matrix}.shape[1]" if isinstance(row, str) else str(row * self.size)
         places = [place for place in (start, low) if place != "0"]
@@ -178,13 +186,17 @@ class Frames:
 
     def view(self, vector: str, parameter: Parameter) -> str:
         """Return the text of a parameter's part of a flat vector, for use inside one kernel."""
-        if self.lanes and parameter.shape:
+        if self.vectors and parameter.shape:
             return f"_view({self.named[vector]}, {self.offset(parameter)}, {parameter.shape})"
         return self.slice(vector, parameter)
 
 
 def _reshape(shape: tuple[int, ...]) -> str:
     return f".reshape({shape})" if len(shape) > 1 else ""
+
+
+def _tuple(parts: list[str]) -> str:
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def _words(line: str) -> list[str]:

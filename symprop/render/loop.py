@@ -70,7 +70,7 @@ class Loop:
         optimizer, n = self.frames.options.optimizer, self.frames.named
         update = rule(optimizer, Idx(n["element"], max(self.frames.size, 1)))
         factors, names = factored(update, self.frames)
-        if self.frames.lanes:
+        if self.frames.vectors:
             yield "    _hot()"
         yield from (f"    {line}" for line in factors)
         yield f"    for {n['element']} in range({n['theta']}.size):"
@@ -103,8 +103,8 @@ class Loop:
         return f"{frames.row(matrix, row)}[{start} : {stop}]"
 
     def _called(self, result: str, function: str, arguments: list[str], depth: int) -> list[str]:
-        """Return the lines of a large function's call, in lanes where its code is."""
-        if self.frames.lanes:
+        """Return the lines of a large function's call, with vectors where its code is."""
+        if self.frames.vectors:
             return call(f"{result}_apart(", [function, *arguments], depth=depth)
         return call(f"{result}{function}(", arguments, depth=depth)
 
