@@ -56,10 +56,7 @@ TRUTH: dict[str, tuple[Callable, tuple[float, ...]]] = {
     },
 }  # fmt: skip
 
-BOUNDS = {
-    np.float32: {"acosh": 2.1},
-    np.float64: {"acosh": 2.1, "erfc": 2.2, "gelu": 2.6},
-}
+BOUNDS = {np.float32: {}, np.float64: {"erfc": 2.2, "gelu": 2.6}}
 """Errors in ULP, where they exceed 2; as measured on far more points, see tests/accuracy."""
 
 CIRCULAR = {"sin", "cos", "tan"}
@@ -96,6 +93,7 @@ def points(dtype: type) -> np.ndarray:
     info = np.finfo(dtype)
     overflow = float(np.log(info.max))
     sizes = np.exp(rng.uniform(np.log(float(info.tiny)), 3, 40))
+    large = np.exp(rng.uniform(3, overflow, 30))
     edges = [0.0, 0.5, 0.55, 0.6, 0.85, 1.0, 2.0, 10.0, 20.0, 40.0, 80.0, 1e4]
     edges += [float(info.max), float(info.tiny)]
     subnormal = [float(info.smallest_subnormal), 8 * float(info.smallest_subnormal)]
@@ -106,6 +104,8 @@ def points(dtype: type) -> np.ndarray:
         rng.uniform(-1, 1, 40),
         sizes,
         -sizes,
+        large,
+        -large,
         edges,
         subnormal,
     ]
