@@ -11,9 +11,10 @@ Where compiled code calls a function, `tracing` writes down what it computes: op
 `np.sqrt`, of numbers and of their `_bits`. So there are no jumps; `_where` chooses.
 
 Each function takes and returns numbers of type `real` (arguments that are integers must
-be converted first), is within two units in the last place (ULP) of the true value, except where
-tests/accuracy/README.md says otherwise, keeps the sign of a zero, gives the limit at +-infinity
-and NaN for NaN. Plain Python raises nothing either; NumPy may warn of an overflow.
+be converted first), keeps the sign of a zero, gives the limit at +-infinity and NaN for NaN. With
+fused multiply-add it is within two units in the last place (ULP) of the true value; what is so
+without, and that sine, cosine and tangent are NaN for large arguments, says
+tests/accuracy/README.md. Plain Python raises nothing either; NumPy may warn of an overflow.
 
 The fast-math flag ``reassoc`` would undo exact differences and the rounding to integers by
 adding a large number. That rounding leaves the integer in the last bits of the sum, needs no
