@@ -260,6 +260,40 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
 
 
 @_kernel
+def _few_block(W1, b1, W2, b2, x, p, workspace):
+    """Compute the outputs of a few samples, one by one."""
+    _hot()
+    samples = x.shape[0]
+    net_h = _view(workspace, 0, (samples, 32))
+    h = _view(workspace, 64, (samples, 32))
+    z = _view(workspace, 0, (samples, 10))
+    exp_z = _view(workspace, 20, (10,))
+    # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
+    _product_3(x, W1, net_h, b1, samples)
+    for s in range(samples):
+        for j in range(32):
+            # h[j] = tanh(net_h[j])
+            h[s, j] = tanh(net_h[s, j])
+    # z[k] = Sum(W2[j,k]*h[j], j) + b2[k]
+    _product_4(h, W2, z, b2, samples)
+    for s in range(samples):
+        # max_z = reduce_max(z[k], k)
+        max_z = -math.inf
+        for k in range(10):
+            max_z = maximum(max_z, z[s, k])
+        for k in range(10):
+            # exp_z[k] = exp(z[k] - max_z)
+            exp_z[k] = exp(z[s, k] - max_z)
+        # sum_z = Sum(exp_z[k], k)
+        sum_z = 0.0
+        for k in range(10):
+            sum_z += exp_z[k]
+        for k in range(10):
+            # p[k] = exp_z[k]/sum_z
+            p[s, k] = exp_z[k] / sum_z
+
+
+@_kernel
 def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     """Return the sum of the losses of a block of samples."""
     _hot()
@@ -361,21 +395,21 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
         # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
         L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
     # dL/dh[j] = Sum(W2[j,k]*dL/dz[k], k)
-    _product_3(W2, d_z, d_h, lanes)
+    _product_5(W2, d_z, d_h, lanes)
     for j in range(32):
         for s in range(lanes):
             # dL/dnet_h[j] = dL/dh[j]*(1 - h[j]**2)
             d_net_h[j, s] = d_h[j, s] * (1 - h[j, s] * h[j, s])
     _exchange_1(d_net_h, dL_dnet_h_T, lanes)
     # dL/dW1[i,j] = x[i]*dL/dnet_h[j]
-    _product_4(x, dL_dnet_h_T, g_W1, samples)
+    _product_6(x, dL_dnet_h_T, g_W1, samples)
     _exchange_2(d_z, dL_dz_T, lanes)
     # dL/dW2[j,k] = h[j]*dL/dz[k]
-    _product_5(h, dL_dz_T, g_W2, samples)
+    _product_7(h, dL_dz_T, g_W2, samples)
     # dL/db1[j] = dL/dnet_h[j]
-    _product_6(one, dL_dnet_h_T, g_b1, samples)
+    _product_8(one, dL_dnet_h_T, g_b1, samples)
     # dL/db2[k] = dL/dz[k]
-    _product_7(one, dL_dz_T, g_b2, samples)
+    _product_9(one, dL_dz_T, g_b2, samples)
     for s in range(samples):
         loss_sum += L[s]
     return loss_sum
@@ -1303,13 +1337,15 @@ def _gather(width: int, block: int) -> Any:
 
 _product_1 = _contraction((None, 0, 0), (32, 1, 0, 32, 1), ((64, 32, 32, 0),))
 _product_2 = _contraction((None, 0, 0), (10, 1, 0, 32, 1), ((32, 10, 32, 0),))
-_product_3 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
+_product_3 = _contraction((32, 0, 1), (1, 0, 0, 0), ((64, 1, 32, 0),), loops=((None, 64, 0, 32),))
+_product_4 = _contraction((10, 0, 1), (1, 0, 0, 0), ((32, 1, 10, 0),), loops=((None, 32, 0, 10),))
+_product_5 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
 _exchange_1 = _transpose(32, 32, 1, True)
-_product_4 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
+_product_6 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
 _exchange_2 = _transpose(10, 32, 1, True)
-_product_5 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
-_product_6 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
-_product_7 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
+_product_7 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
+_product_8 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
+_product_9 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
 
@@ -1383,6 +1419,10 @@ def _forward_blocks(W1, b1, W2, b2, x, p):
     """Compute the outputs, block by block."""
     _fit_inputs(W1, b1, W2, b2, x)
     n = x.shape[0]
+    if n <= 2:
+        workspace = _aligned(128)
+        _few_block(W1, b1, W2, b2, x, p, workspace)
+        return
     workspace = _aligned(3776)
     x_batch = _view(workspace, 1408, (64, 32))
     p_batch = _view(workspace, 3456, (10, 32))

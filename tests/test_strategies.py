@@ -123,6 +123,16 @@ def test_few_values_become_variables() -> None:
     assert not choose(100, SCALARS, SCALARS, "float32").scalars
 
 
+@pytest.mark.parametrize("dtype", LANES)
+def test_the_outputs_of_a_few_samples_are_computed_in_rows(dtype: str) -> None:
+    program = lower(derivation("classifier"), dtype, layout="lanes")  # type: ignore[arg-type]
+    assert program.few is not None
+    assert program.few.strategy.layout == "rows"
+    assert program.few.strategy.block == LANES[dtype] // 4
+    assert [kernel.name for kernel in program.kernels] == ["forward", "few", "loss", "gradient"]
+    assert lower(derivation("classifier"), dtype, layout="rows").few is None  # type: ignore[arg-type]
+
+
 def test_large_weights_are_read_for_more_samples() -> None:
     assert choose(1000, 10**5, 100, "float32").block <= LEAST
     assert choose(1000, 10**5, 10**6, "float32").block > LEAST
@@ -377,9 +387,9 @@ def whole(count: int, kernels: ModuleType) -> tuple[Any, list[np.ndarray]]:
     return kernels.Parameters(*parameters), data
 
 
-@pytest.mark.parametrize("count", [1, 5, 16, 17, 33, 50])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 17, 33, 50])
 def test_any_number_of_samples_has_the_same_bits_in_lanes_and_in_rows(count: int) -> None:
-    """Blocks are 32 samples: one register, two, a part of one, and two blocks."""
+    """A few samples; blocks of 32 are one register, two, a part of one, and two blocks."""
     lanes = module("exact", "float64", "lanes", "tiles")
     rows = load(text("exact", "float64", "rows", "loops"), "exact", jit=False)
     assert lanes._BLOCK == 32

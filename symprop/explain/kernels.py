@@ -64,27 +64,38 @@ def listing(program: Program) -> str:
     product is followed by how it is computed and why, each tensor by its shape, its
     offset in the workspace and the lines between which it is needed.
     """
-    strategy = program.strategy
     head = [
-        f"layout {strategy.layout}: {_LAYOUTS[strategy.layout]}",
-        f"block  {strategy.block} samples at most in one call of a kernel",
-        f"why    {strategy.reason}",
+        *_strategy(program.strategy),
         f"work   about {program.work} operations for the gradient of one sample",
     ]
     kernels = ("\n".join(_kernel(kernel, program)) for kernel in program.kernels)
     return "\n\n".join(["\n".join(head), *kernels])
 
 
+def _strategy(strategy: Strategy) -> list[str]:
+    """Return the lines of a strategy."""
+    return [
+        f"layout {strategy.layout}: {_LAYOUTS[strategy.layout]}",
+        f"block  {strategy.block} samples at most in one call of a kernel",
+        f"why    {strategy.reason}",
+    ]
+
+
 def as_data(program: Program) -> dict[str, Any]:
     """Return what `listing` shows as plain data; lines are counted from 1."""
-    strategy = program.strategy
+    return {
+        **_strategy_data(program.strategy),
+        "work": program.work,
+        "kernels": [_kernel_data(kernel, program) for kernel in program.kernels],
+    }
+
+
+def _strategy_data(strategy: Strategy) -> dict[str, Any]:
     return {
         "layout": strategy.layout,
         "lanes": strategy.lanes,
         "block": strategy.block,
         "reason": strategy.reason,
-        "work": program.work,
-        "kernels": [_kernel_data(kernel, program) for kernel in program.kernels],
     }
 
 
@@ -92,6 +103,7 @@ def _kernel_data(kernel: Kernel, program: Program) -> dict[str, Any]:
     lines = _lines_of(kernel, program)
     return {
         "name": kernel.name,
+        **_strategy_data(kernel.strategy),
         "data": [variable.name for variable in kernel.data],
         "outputs": [variable.name for variable in kernel.outputs],
         "size": kernel.size,
@@ -116,6 +128,8 @@ def _kernel(kernel: Kernel, program: Program) -> Iterator[str]:
     """Yield the lines of text of a kernel."""
     lines = _lines_of(kernel, program)
     yield f"kernel {kernel.name}"
+    if kernel.strategy != program.strategy:
+        yield from (f"     {line}" for line in _strategy(kernel.strategy))
     yield f"     workspace: {kernel.size} numbers"
     rows = [_storage(storage, lines) for storage in kernel.workspace]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -198,7 +212,7 @@ def _lines_of(kernel: Kernel, program: Program) -> list[_Line]:
     """Return the lines of a kernel; samples are called as in the loop that adds up the losses."""
     loops = (s.index for s in _nested(program.loss.body) if isinstance(s, Loop))
     sample = next((index_name(index) for index in loops if is_sample(index)), "s")
-    return list(_Lister(program.strategy, sample).lines(kernel.body))
+    return list(_Lister(kernel.strategy, sample).lines(kernel.body))
 
 
 def _nested(statements: Iterable[Statement]) -> Iterator[Statement]:

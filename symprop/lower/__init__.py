@@ -21,7 +21,7 @@ model of `strategy`. The result, `Program`, is frozen and prints as pseudo-code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from sympy.core.parameters import distribute
@@ -38,7 +38,7 @@ from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
 from symprop.lower.storage import localise
-from symprop.lower.strategy import Layout, Products, Strategy, choose
+from symprop.lower.strategy import Layout, Products, Strategy, choose, few
 from symprop.lower.unroll import unroll
 from symprop.lower.values import Values
 from symprop.lower.vocabulary import Derived, Vocabulary, vocabulary
@@ -65,19 +65,20 @@ def lower(
     weights = sum(prod(parameter.shape) for parameter in network.parameters)
     strategy = choose(batch_size, _width(derivation), weights, dtype, layout, products)
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
-        forward, loss, gradient = (
-            _kernel(request, derivation, words, strategy) for request in _requests(words, network)
-        )
+        requests = _requests(words, network, strategy)
+        kernels = {request.name: _kernel(request, derivation, words) for request in requests}
+        gradient = kernels["gradient"]
         straight = unroll(gradient, words, network.parameters) if strategy.scalars else None
     return Program(
-        forward=forward,
-        loss=loss,
+        forward=kernels["forward"],
+        loss=kernels["loss"],
         gradient=gradient,
         strategy=strategy,
         identifiers=words.identifiers,
         taken=words.taken | (straight.names if straight else frozenset()),
         loss_sum=words.loss_sum,
         initial=tuple(initial_value(p, derivation.forward) for p in network.parameters),
+        few=kernels.get("few"),
         straight=straight,
     )
 
@@ -91,29 +92,32 @@ def _width(derivation: Derived) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A kernel that is wanted: what it is given, what it fills, which values it needs."""
+    """A kernel that is wanted: how, what it is given, what it fills, which values it needs."""
 
     name: str
+    strategy: Strategy
     data: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     wanted: tuple[str, ...]
 
 
-def _requests(words: Vocabulary, network: Network) -> tuple[_Request, ...]:
+def _requests(words: Vocabulary, network: Network, strategy: Strategy) -> tuple[_Request, ...]:
     outputs = tuple(map(network.variable, network.outputs))
     data = (*network.inputs, *network.targets)
     gradients = map(words.adjoint, words.parameters)
+    forward = _Request("forward", strategy, network.inputs, outputs, network.outputs)
+    beside = replace(forward, name="few", strategy=few(strategy))
     return (
-        _Request("forward", network.inputs, outputs, network.outputs),
-        _Request("loss", data, (), (words.loss,)),
-        _Request("gradient", data, (), (words.loss, *gradients)),
+        forward,
+        *([beside] if strategy.lanes and outputs else []),
+        _Request("loss", strategy, data, (), (words.loss,)),
+        _Request("gradient", strategy, data, (), (words.loss, *gradients)),
     )
 
 
-def _kernel(
-    request: _Request, derivation: Derived, words: Vocabulary, strategy: Strategy
-) -> Kernel:
+def _kernel(request: _Request, derivation: Derived, words: Vocabulary) -> Kernel:
     """Run the passes on the equations that a kernel needs."""
+    strategy = request.strategy
     needed = live((*derivation.forward, *derivation.backward), request.wanted)
     equations = live(_shared(needed, words), request.wanted)
     outside = {variable.name for variable in request.outputs}
@@ -126,7 +130,7 @@ def _kernel(
         steps, shapes = accumulate(steps, shapes, taken, lanes)
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     nests, kept = localise(schedule(steps), shapes, outside)
-    return _written(request, nests, kept, words, derivation.network, strategy)
+    return _written(request, nests, kept, words, derivation.network)
 
 
 def _written(
@@ -135,14 +139,14 @@ def _written(
     kept: Mapping[str, tuple[int | None, ...]],
     words: Vocabulary,
     network: Network,
-    strategy: Strategy,
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
+    strategy = request.strategy
     workspace, total = place(kept, nests, strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     body = statements(nests, taken, words.sample)
-    return Kernel(request.name, request.data, request.outputs, workspace, total, body)
+    return Kernel(request.name, strategy, request.data, request.outputs, workspace, total, body)
 
 
 def _shapes(

@@ -389,11 +389,12 @@ class Storage:
 class Kernel:
     """One compiled function: it works on a block of at most `Strategy.block` samples.
 
-    `data` are the inputs (and targets) that it reads, `outputs` the arrays that it
-    fills. `workspace` lies in one flat array of `size` numbers.
+    `strategy` is how it goes about that, `data` are the inputs (and targets) that it reads,
+    `outputs` the arrays that it fills. `workspace` lies in one flat array of `size` numbers.
     """
 
     name: str
+    strategy: Strategy
     data: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
     workspace: tuple[Storage, ...]
@@ -439,8 +440,9 @@ class Initial:
 class Program:
     """All kernels of a network.
 
-    `forward` fills the outputs, `loss` returns the sum of the samples' losses,
-    `gradient` returns it too and fills the sum of the samples' gradients. `taken` holds
+    `forward` fills the outputs, and so does `few` in rows where the others are in lanes; `loss`
+    returns the sum of the samples' losses, `gradient` returns it too and fills the sum of the
+    samples' gradients. `strategy` is that of all but `few`. `taken` holds
     all names in use, `loss_sum` is the scalar in which losses are added up. `straight` is the
     gradient as a training step uses it where its values are variables.
     """
@@ -453,6 +455,7 @@ class Program:
     taken: frozenset[str]
     loss_sum: str
     initial: tuple[Initial, ...]
+    few: Kernel | None = None
     straight: Straight | None = None
 
     @property
@@ -464,8 +467,9 @@ class Program:
     @property
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels in the order of the generated text."""
+        few = (self.few,) if self.few else ()
         step = (self.straight.kernel,) if self.straight else ()
-        return (self.forward, self.loss, self.gradient, *step)
+        return (self.forward, *few, self.loss, self.gradient, *step)
 
     def __str__(self) -> str:
         """Return the kernels as indented pseudo-code."""

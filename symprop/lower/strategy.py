@@ -15,6 +15,10 @@ registers, but at most as many as keep all values of a block in `CACHE` bytes. I
 must be worth it, twice as much where the weights do not fit into that cache either.
 A larger step takes several blocks, as equal as they can be.
 
+Outputs alone are asked for one sample at a time, too, in a loop that steers or integrates.
+So where the training is in lanes there is a kernel in rows for `few` samples, a quarter of a
+register: one sample takes it a fifth to a half of the time.
+
 Where the samples of a step fill less than half a register, a network with at most `SCALARS`
 parameters and twice as many values of a sample is trained by a loop in which each of them is a
 variable of its own ("scalars"): a step of tens of nanoseconds cannot wait for memory. Measured
@@ -27,7 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CACHE", "LANES", "LEAST", "SCALARS", "Layout", "Products", "Strategy", "choose"]
+__all__ = ["CACHE", "LANES", "LEAST", "SCALARS", "Layout", "Products", "Strategy", "choose", "few"]
 
 Layout = Literal["model", "lanes", "rows", "scalars"]
 """Where the sample is: by the cost model, the last axis of every tensor, or the first.
@@ -109,6 +113,17 @@ def choose(
     block = _whole(-(-batch // blocks), lanes)
     reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"
     return Strategy(lanes, block, products, reason)
+
+
+def few(strategy: Strategy) -> Strategy:
+    """Return the strategy for the outputs of a few samples, beside one in lanes.
+
+    >>> few(choose(32, 200, 2410, "float32")).block
+    4
+    """
+    samples = strategy.lanes // 4
+    reason = f"for {samples} samples or less: vectors lie along a layer"
+    return Strategy(0, samples, strategy.products, reason)
 
 
 def _in_rows(batch: int, size: int, products: Products, scalars: bool) -> Strategy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from symprop.lower.program import Kernel
@@ -181,28 +181,37 @@ class Calls:
 
     def _block_arguments(self, kernel: Kernel, *extra: str) -> list[str]:
         """Return the arguments of a kernel's call inside the loop over the blocks."""
+        frames, variables = self.frames, (*kernel.data, *kernel.outputs)
+        if frames.lanes:
+            arrays = [frames.batches[variable.name] for variable in variables]
+            return self._arguments(kernel, arrays, frames.named["rows"], *extra)
+        return self._arguments(kernel, map(self.batches.block, variables), *extra)
+
+    def _arguments(self, kernel: Kernel, arrays: Iterable[str], *extra: str) -> list[str]:
+        """Return the arguments of a kernel's call with some arrays of samples."""
         frames = self.frames
         weights = [p.name if p.shape else f"real({p.name})" for p in frames.parameters(kernel)]
-        variables = (*kernel.data, *kernel.outputs)
-        arrays = [
-            frames.batches[v.name] if frames.lanes else self.batches.block(v) for v in variables
-        ]
-        counted = [frames.named["rows"]] if frames.lanes else []
         workspace = [frames.named["workspace"]] if kernel.size else []
-        return [*weights, *arrays, *counted, *extra, *workspace]
+        return [*weights, *arrays, *extra, *workspace]
 
-    def _start(self, kernel: Kernel) -> Iterator[str]:
-        """Yield the checks and, after them, the room for a block: a refusal would not free it."""
+    def _fitted(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the checks, before any room is made: a refusal would not free it."""
         frames, inputs = self.frames, [v.name for v in self.frames.network.inputs]
         yield from call("_fit_inputs(", [*self._tensors, *inputs], depth=1)
         if frames.network.targets and kernel.name != "forward":
             targets = [v.name for v in frames.network.targets]
             yield from call("_fit_targets(", [inputs[0], *targets], depth=1)
         yield f"    {frames.named['n']} = {kernel.data[0].name}.shape[0]"
-        if frames.lanes:
-            yield from self.batches.shared(kernel)
-        elif kernel.size:
-            yield f"    {frames.named['workspace']} = {frames.memory(kernel.size)}"
+
+    def _workspace(self, kernel: Kernel, depth: int) -> Iterator[str]:
+        """Yield the line that makes room for what a kernel in rows computes."""
+        if kernel.size:
+            place = self.frames.named["workspace"]
+            yield f"{'    ' * depth}{place} = {self.frames.memory(kernel.size)}"
+
+    def _start(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the room for a block."""
+        yield from self.batches.shared(kernel) if self.frames.lanes else self._workspace(kernel, 1)
 
     def _loop(self, kernel: Kernel) -> Iterator[str]:
         """Yield the head of the loop over the blocks."""
@@ -213,7 +222,14 @@ class Calls:
             yield from self.batches.read(kernel)
 
     def _forward(self) -> Iterator[str]:
-        kernel = self.frames.program.forward
+        kernel, few = self.frames.program.forward, self.frames.program.few
+        yield from self._fitted(kernel)
+        if few:
+            yield f"    if {self.frames.named['n']} <= {few.strategy.block}:"
+            yield from self._workspace(few, 2)
+            arrays = [variable.name for variable in (*few.data, *few.outputs)]
+            yield from call("_few_block(", self._arguments(few, arrays), depth=2)
+            yield "        return"
         yield from self._start(kernel)
         yield from self._loop(kernel)
         yield from call("_forward_block(", self._block_arguments(kernel), depth=2)
@@ -222,6 +238,7 @@ class Calls:
 
     def _loss(self) -> Iterator[str]:
         kernel, total = self.frames.program.loss, self.frames.named["total"]
+        yield from self._fitted(kernel)
         yield from self._start(kernel)
         yield f"    {total} = 0.0"
         yield from self._loop(kernel)
@@ -230,6 +247,7 @@ class Calls:
 
     def _backward(self) -> Iterator[str]:
         kernel, n = self.frames.program.gradient, self.frames.named
+        yield from self._fitted(kernel)
         yield from self._start(kernel)
         yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
         yield f"    {n['total']} = 0.0"

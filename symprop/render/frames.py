@@ -97,9 +97,9 @@ class Frames:
 
     def kernels(self) -> dict[str, object]:
         """Return the signature and the body of each kernel."""
-        found: dict[str, object] = {}
         program = self.program
-        for kernel in (program.forward, program.loss, program.gradient):
+        found: dict[str, object] = {"few_signature": "", "few_body": ""}
+        for kernel in filter(None, (program.forward, program.few, program.loss, program.gradient)):
             head = f"def _{kernel.name}_block("
             found[f"{kernel.name}_signature"] = joined(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = joined(self._body(kernel))
@@ -113,7 +113,7 @@ class Frames:
 
     def _arguments(self, kernel: Kernel) -> list[str]:
         given = (*self.parameters(kernel), *kernel.data, *kernel.outputs)
-        extra = [self.samples] if self.lanes else []
+        extra = [self.samples] if kernel.strategy.lanes else []
         extra += [self.named["gradient"]] if kernel.name == "gradient" else []
         extra += [self.named["workspace"]] if kernel.size else []
         return [*(v.name for v in given), *extra]
@@ -121,8 +121,8 @@ class Frames:
     def _body(self, kernel: Kernel) -> Iterator[str]:
         if self.vectors:
             yield "    _hot()"
-        if self.lanes:
-            counted = f"_lanes({self.samples}, {self.program.strategy.lanes})"
+        if kernel.strategy.lanes:
+            counted = f"_lanes({self.samples}, {kernel.strategy.lanes})"
             yield f"    {self.printer.name(str(LANES))} = {counted}"
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
@@ -138,7 +138,7 @@ class Frames:
                 if not parameter.shape:
                     place = f"{self.named['gradient']}[{self.offset(parameter)}]"
                     yield f"    {place} = {self._gradient(parameter)}"
-        if kernel.name != "forward":
+        if kernel.name not in ("forward", "few"):
             yield f"    return {self.program.loss_sum}"
 
     def _view(self, storage: Storage) -> str:
