@@ -811,9 +811,26 @@ class _Writer:
         chosen = ir.Constant(ir.VectorType(_WORD, len(lanes)), lanes)
         return self.builder.shuffle_vector(first, second, chosen)
 
+    def accumulate(self, first: Any, second: Any, slot: Any) -> None:
+        """Add the products of two vectors to the one in a slot."""
+        before = self.builder.load(slot)
+        self.builder.store(self.call("llvm.fmuladd.*", self.vector, first, second, before), slot)
+
+    def total(self, vector: Any) -> Any:
+        """Return the sum of all lanes."""
+        for half in (self.lanes >> n for n in range(1, self.lanes.bit_length())):
+            low, high = [*range(half)], [*range(half, 2 * half)]
+            parts = (self.shuffle(vector, vector, lanes) for lanes in (low, high))
+            vector = self.builder.fadd(*parts)
+        return self.builder.extract_element(vector, ir.Constant(_WORD, 0))
+
+    def read(self, pointer: Any, start: Any) -> Any:
+        """Return one element."""
+        return self.builder.load(self.builder.gep(pointer, [start]))
+
     def splat(self, pointer: Any, start: Any) -> Any:
         """Return a vector of one element."""
-        value = self.builder.load(self.builder.gep(pointer, [start]))
+        value = self.read(pointer, start)
         empty = ir.Constant(self.vector, ir.Undefined)
         vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
         return self.shuffle(vector, empty, [0] * self.lanes)
@@ -1009,6 +1026,17 @@ class _Panel(NamedTuple):
     widths: list[int]
 
 
+def _given(columns: Any, more: Any) -> Any:
+    """Return the start and the count among the arguments after out; None where there is none."""
+    more = (*more, None)
+    return (None, more[0]) if columns[2] is None else more[:2]
+
+
+def _counted(loops: Any, count: Any) -> list[tuple[Any, ...]]:
+    """Return the loops with `count` for the number of turns that is known when the code runs."""
+    return [(count if turns is None else turns, *moves) for turns, *moves in loops]
+
+
 class _Product:
     """Writes one contraction; the dimensions are those of `_contraction`.
 
@@ -1032,8 +1060,7 @@ class _Product:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        given = (*more, None)  # the start, the count, both or neither
-        self.start, count = (None, given[0]) if self.columns[2] is None else given[:2]
+        self.start, count = _given(self.columns, more)
         self.moves = (self.columns[1], 1, 1, self.columns[2] or 0)  # along the columns
         # from one vector of a tile to the next: in left, right, out and start
         narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
@@ -1045,7 +1072,7 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        loops = [(count if turns is None else turns, *moves) for turns, *moves in self.loops]
+        loops = _counted(self.loops, count)
         with w.nest(loops, self.offsets) as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
                 turn = len(widths) * (1 if self.across else w.lanes)
@@ -1172,7 +1199,7 @@ class _Product:
 
     def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
         """Write one term: the vectors of right times a number of left for each row of the tile."""
-        w, b, slots = self.w, self.w.builder, iter(self.slots)
+        w, slots = self.w, iter(self.slots)
         starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
         if self.ahead:
             for start in {0: starts[0], 1: starts[-1]}.values():
@@ -1180,8 +1207,48 @@ class _Product:
         for start, row in zip(starts, widths, strict=True):
             factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
             for vector in vectors:
-                slot = next(slots)
-                b.store(w.call("llvm.fmuladd.*", w.vector, factor, vector, b.load(slot)), slot)
+                w.accumulate(factor, vector, next(slots))
+
+
+class _Dots:
+    """Writes one contraction whose columns are summed; the dimensions are those of `_contraction`.
+
+    A vector of right is loaded once for several rows, of which each has an accumulator.
+    """
+
+    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any) -> None:
+        self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
+        self.offsets = offsets
+
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
+        """Write the loops around the rows, and their sums."""
+        start, count = _given(self.columns, more)
+        parts = _parts(self.rows[0], w.registers // 2)
+        slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
+        with w.nest(_counted(self.loops, count), self.offsets) as outer:
+            for begin, end, tall in parts:
+                with w.loop(begin, end, tall) as row:
+                    starts = w.along(outer, row, self.rows[1:])
+                    self.add(w, left, right, starts, slots[:tall])
+                    for n, slot in enumerate(slots[:tall]):
+                        *_, place, begun = w.along(starts, n, self.rows[1:])
+                        total = w.total(w.builder.load(slot))
+                        if start is not None:
+                            total = w.builder.fadd(w.read(start, begun), total)
+                        w.builder.store(total, w.builder.gep(out, [place]))
+
+    def add(self, w: _Writer, left: Any, right: Any, starts: list[Any], slots: list[Any]) -> None:
+        """Write the sums of products, lane by lane, of some rows."""
+        for slot in slots:
+            w.builder.store(w.zero, slot)
+        with w.nest(self.terms, starts[:3]) as (line, other, _):
+            for first, end, width in _strips(self.columns[0], w.lanes):
+                with w.loop(first, end, width) as column:
+                    vector = w.load(right, w.at(other, (column, 1)), width)
+                    for n, slot in enumerate(slots):
+                        place = w.at(line, (n, self.rows[1]), (column, 1))
+                        factor = w.load(left, place, width)
+                        w.accumulate(factor, vector, slot)
 
 
 def _contraction(
@@ -1191,6 +1258,7 @@ def _contraction(
     loops: tuple[tuple[int | None, ...], ...] = (),
     offsets: tuple[int, ...] = (0, 0, 0),
     over: bool = False,
+    dot: bool = False,
 ) -> Any:
     """Return f(left, right, out): out[o] = sum over the terms of left[l] * right[r].
 
@@ -1202,15 +1270,16 @@ def _contraction(
     `offsets` may have one more number for it too. With None for the count of the columns, of the
     first terms or of a loop one more argument is that count, for columns that are whole vectors.
     The arrays are C-contiguous, of one type, and out overlaps none of the others. With `over` the
-    last vector of the columns is read whole: there is memory for as much behind right.
+    last vector of the columns is read whole: there is memory for as much behind right. With `dot`
+    the columns are summed: left and right are contiguous along them, out and start stand still.
     """
     wide = (*columns, None)[:3]
     own = tuple((*numbers, 0)[:5] for numbers in (rows, *loops))
     dimensions = wide, own[0], terms, own[1:], (*offsets, 0)[:4]
     if not _WRITTEN:
-        return _plain_contraction(*dimensions)
-    name = f"contraction {(*dimensions, over)}"
-    write = _Product(*dimensions, over).write
+        return _plain_contraction(*dimensions, dot)
+    name = f"contraction {(*dimensions, over, dot)}"
+    write = _Dots(*dimensions).write if dot else _Product(*dimensions, over).write
     counts = columns[0], terms[0][0], *(loop[0] for loop in loops)
     arguments = 3 + (wide[2] is not None) + (None in counts)
     return _intrinsic(name, write, arguments)
@@ -1224,8 +1293,12 @@ def _offsets(dimensions: Any, axis: int) -> Any:
     return total
 
 
-def _plain_contraction(columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any) -> Any:
+def _plain_contraction(
+    columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, dot: bool
+) -> Any:
     """Return the function of `_contraction` as plain loops."""
+    if dot:
+        terms, columns = (*terms, (columns[0], 1, 1, 0)), (1, 0, columns[2])
     fixed, lane, begun = columns
     splat = 1 - lane
     counted = next((loop for loop in loops if loop[0] is None), None)  # over the samples

@@ -105,8 +105,10 @@ def test_matrix_products_are_sums_too() -> None:
     assert "dL/dW1[i,j] = Sum(x[s,i]*dL/dnet_h[s,j], s)" in text
     reason = "65536 multiply-adds >= 2048 for 32 samples"
     assert f"register tiles: {reason}, 32 columns" in text
-    reason = "10240 multiply-adds >= 2048 for 32 samples"
-    assert f"BLAS, np.dot: {reason}; samples x 10 times 10 x 32" in text
+    assert "summed columns 10 (left, right 1)" in text  # of dL/dh
+    text = listing(lower(differentiate(load_example("M3")), layout="rows"))
+    reason = "12845056 multiply-adds >= 2048 for 32 samples"
+    assert f"BLAS, np.dot: {reason}; samples x 784 times 784 x 512" in text
 
 
 def test_loops_say_why_they_stayed() -> None:

@@ -32,7 +32,7 @@ from symprop.lower.program import (
     name_of,
 )  # fmt: skip
 from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
-from symprop.lower.tiles import contracted, started, transposable, transposed
+from symprop.lower.tiles import contracted, dotted, started, transposable, transposed
 from symprop.optimizers import find
 from symprop.options import Options
 from symprop.render import render
@@ -195,6 +195,28 @@ def test_no_sum_starts_where_its_tile_finds_no_vectors() -> None:
     assert plain is not None
     assert started(plain, y[s, j], shapes) is None
     assert started(plain, b[j, j**2], shapes) is None
+
+
+def test_in_rows_a_layer_runs_along_its_units_or_along_its_sum() -> None:
+    """As the weights lie; the samples, of which there may be one, are a loop around."""
+    n = Idx("n", SAMPLES)
+    shapes = {"W": (64, 48), "V": (48, 64), "x": (64,), "z": (48,), "b": (48,)}
+    V = IndexedBase("V", real=True)
+    tile = contracted(z[n, j], x[n, i], W[i, j], (i,), shapes)
+    assert tile is not None
+    assert (tile.tiling.columns, tile.tiling.loops) == ((48, 0), (Axis(None, 64, 0, 48),))
+    assert tile.tiling.terms == (Axis(64, 1, 48, 0),)
+    assert contracted(z[n, j], x[n, i], V[j, i], (i,), shapes) is None
+    dots = dotted(z[n, j], x[n, i], V[j, i], (i,), shapes)
+    assert dots is not None
+    assert (name_of(dots.left), name_of(dots.right)) == ("V", "x")
+    assert (dots.tiling.columns, dots.tiling.rows) == ((64, 1), Axis(48, 64, 0, 1))
+    assert dots.tiling.loops == (Axis(None, 0, 64, 48),)
+    assert (tile.tiling.counted, dots.tiling.counted) == (SAMPLES, SAMPLES)
+    found = started(dots, b[j], shapes)
+    assert found is not None
+    assert (found.tiling.columns, found.tiling.rows.start) == ((64, 1, 0), 1)
+    assert dotted(z[n, j], x[n, i], W[i, j], (i,), shapes) is None
 
 
 def test_a_layer_is_a_product_and_its_activation() -> None:

@@ -36,8 +36,9 @@ class Case:
     guard: int = GUARD
     begun: str = ""  # what sums start from: nothing, one number for a row ("splat"), or "whole"
     dtype: str = "float32"
-    runtime: bool = False
+    runtime: str = ""  # of what the count is known when it runs: the first "terms" or "loops"
     over: bool = False
+    dot: bool = False
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -59,18 +60,25 @@ class Case:
         width, lane = self.columns
         around = [(*loop, step) for loop, step in zip(self.loops, loops, strict=True)]
         terms = [(*term, 0) for term in self.terms]
-        return [*around, (*self.rows, rows), *terms, (width, lane, 1, 1, columns)]
+        along = (width, lane, 1, int(not self.dot), columns)
+        return [*around, (*self.rows, rows), *terms, along]
+
+    @property
+    def count(self) -> list[int]:
+        """The count that is known when the code runs."""
+        return [getattr(self, self.runtime)[0][0]] if self.runtime else []
 
     def arguments(self) -> tuple[Any, ...]:
-        terms = [list(term) for term in self.terms]
-        if self.runtime:
-            terms[0][0] = None
-        kept = tuple(tuple(term) for term in terms)
-        if not self.begun:
-            return self.columns, self.rows, kept, self.loops, self.offsets, self.over
         count = len(self.loops)
-        loops, rows = tuple(self.dimensions[:count]), self.dimensions[count]
-        return (*self.columns, self.start[-1]), rows, kept, loops, self.offsets, self.over
+        loops, rows, columns = self.loops, self.rows, self.columns
+        if self.begun:
+            loops, rows = tuple(self.dimensions[:count]), self.dimensions[count]
+            columns = (*columns, self.start[-1])
+        kept = {"terms": self.terms, "loops": loops}
+        if self.runtime:
+            (_, *first), *others = kept[self.runtime]
+            kept[self.runtime] = ((None, *first), *others)
+        return columns, rows, *kept.values(), self.offsets, self.over, self.dot
 
     def size(self, array: int) -> int:
         """Return how many elements an array has between its guards."""
@@ -80,7 +88,7 @@ class Case:
         """Return an array with an axis for each dimension, for out and start without the terms."""
         dims = self.dimensions
         if array >= 2:
-            del dims[len(self.loops) + 1 : -1]
+            del dims[len(self.loops) + 1 : None if self.dot else -1]
         strides = [dim[1 + array] * data.itemsize for dim in dims]
         return as_strided(data[self.guard :], [dim[0] for dim in dims], strides)
 
@@ -97,7 +105,7 @@ class Case:
     def expected(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return what out becomes, in float64, and how far rounding may lead from it."""
         left, right = (self.view(data, n).astype(float) for n, data in enumerate(arrays[:2]))
-        axes = tuple(len(self.loops) + 1 + n for n in range(len(self.terms)))
+        axes = tuple(len(self.loops) + 1 + n for n in range(len(self.terms) + self.dot))
         flat = self.view(np.arange(arrays[2].size), 2).reshape(-1)
         wanted = arrays[2].astype(float)
         sizes = np.zeros_like(wanted)
@@ -105,7 +113,8 @@ class Case:
         np.add.at(sizes, flat, abs(wanted[flat]))
         np.add.at(wanted, flat, (left * right).sum(axes).reshape(-1))
         np.add.at(sizes, flat, abs(left * right).sum(axes).reshape(-1))
-        count = 1 + np.prod([dim[0] for dim in (*self.terms, *self.loops)])
+        summed = self.dimensions[-len(axes) :] if self.dot else self.terms
+        count = 1 + np.prod([dim[0] for dim in (*summed, *self.loops)])
         return wanted, count * np.finfo(self.dtype).eps * sizes
 
 
@@ -141,8 +150,32 @@ def random_case(seed: int) -> Case:
         tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
         begun=("", "splat", "whole")[rng.integers(3)],
         dtype=("float32", "float64")[seed % 2],
-        runtime=bool(rng.integers(2)),
+        runtime=("", "terms", "loops" if loops else "")[rng.integers(3)],
         over=bool(rng.integers(2)),
+    )
+
+
+def random_dots(seed: int) -> Case:
+    """Return a case whose columns are summed, as often without more terms, loops or rows."""
+    rng = np.random.default_rng(seed)
+    rows, width = int(rng.integers(1, 40)), int(rng.integers(1, 71))
+    terms = [int(n) for n in rng.integers(1, 6, rng.integers(1, 3))]
+    loops = [int(n) for n in rng.integers(1, 4, rng.integers(3))]
+    gap = int(rng.integers(4))
+    left = stacked(rng, [*loops, rows, *terms, width], gap)
+    right = stacked(rng, [*loops, *terms, width], gap)
+    out = stacked(rng, [*loops, rows, 1], 0)
+    n = len(loops)
+    splits = zip(terms, left[n + 1 : -1], right[n:-1], strict=True)
+    return Case(
+        (width, 1),
+        (rows, left[n], 0, out[n]),
+        tuple((count, a, b, 0) for count, a, b in splits),
+        tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
+        begun=("", "splat")[rng.integers(2)],
+        dtype=("float32", "float64")[seed % 2],
+        runtime="loops" if loops else "",
+        dot=True,
     )
 
 
@@ -177,7 +210,7 @@ def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
     arrays = [place(data) for data in case.operands(np.random.default_rng(0))]
     wanted, tolerance = case.expected(arrays)
     before = [data.copy() for data in arrays]
-    function(*arrays, *([case.terms[0][0]] if case.runtime else []))
+    function(*arrays, *case.count)
     untouched = np.isnan(wanted)
     np.testing.assert_array_equal(np.isnan(arrays[2]), untouched)
     inside = ~untouched
@@ -189,6 +222,12 @@ def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
 @pytest.mark.parametrize("seed", range(26))
 def test_contraction(seed: int) -> None:
     case = random_case(seed)
+    check(case, compiled(case))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dots(seed: int) -> None:
+    case = random_dots(seed)
     check(case, compiled(case))
 
 
@@ -237,10 +276,10 @@ def test_matrices(shape: tuple[int, int, int], across: bool, begun: str, dtype: 
 @pytest.mark.parametrize(("rows", "width"), [(13, 20), (130, 90)])
 @pytest.mark.parametrize("begun", ["", "splat", "whole"])
 def test_count_is_known_when_it_runs(rows: int, width: int, begun: str) -> None:
-    case = matrix(rows, 200, width, across=True, begun=begun, runtime=True)
+    case = matrix(rows, 200, width, across=True, begun=begun, runtime="terms")
     function = compiled(case)
     for terms in (0, 1, 7, 129, 200):
-        check(matrix(rows, terms, width, across=True, begun=begun, runtime=True), function)
+        check(matrix(rows, terms, width, across=True, begun=begun, runtime="terms"), function)
 
 
 @pytest.mark.parametrize(("rows", "terms", "dtype"), [(13, 20, "float32"), (130, 150, "float64")])
@@ -376,7 +415,11 @@ def plain(source: str) -> ModuleType:
 
 
 def test_plain_python() -> None:
-    cases = [*map(random_case, (1, 5, 9, 14)), convolution("float64", "splat")]
+    cases = [
+        *map(random_case, (1, 5, 9, 14)),
+        *map(random_dots, range(3)),
+        convolution("float64", "splat"),
+    ]
     lines = [f"products = [_contraction(*c) for c in {[c.arguments() for c in cases]}]"]
     lines += ["transpose, gather = _transpose(3, 5, 2), _gather(3, 2)"]
     module = plain("\n".join([vectors.imports(), vectors.text(), *lines]))

@@ -13,7 +13,7 @@ an index like any other: a dense layer has it in M, a weight's gradient in K.
 
 Products are also made of register tiles (`tiles`), which may read affine subscripts. In lanes
 they run along the samples; where a product sums over the samples, one operand is copied with its
-axes exchanged first. In rows they run along a layer.
+axes exchanged first. In rows they run along a layer, or along a sum.
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
@@ -59,7 +59,14 @@ from symprop.lower.program import (
     name_of,
 )
 from symprop.lower.strategy import Strategy
-from symprop.lower.tiles import contracted, started, transposable, transposed, transposed_axes
+from symprop.lower.tiles import (
+    contracted,
+    dotted,
+    started,
+    transposable,
+    transposed,
+    transposed_axes,
+)
 
 __all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "matched"]
 
@@ -308,6 +315,8 @@ class _Contraction:
         found = contracted(target, first, second, order, self.shapes)
         if found is None and self.strategy.lanes:
             found = self._with_copy(target, first, second, order, before)
+        if found is None and not self.strategy.lanes:
+            found = dotted(target, first, second, order, self.shapes)
         if found is None or not (forced or self._worth(found)):
             return None
         for step in before:

@@ -214,7 +214,8 @@ class Tiling:
     still (stride 0, its element is spread over a vector) or moves with them (1), and so does what
     the sums start from, if not from 0 (one more stride and offset). Columns without a count are
     the lanes. With `over` the last vector of `right` may be read whole though there are fewer
-    columns: it lies in the workspace, which something follows.
+    columns: it lies in the workspace, which something follows. With `dot` the columns are
+    summed: `left` and `right` are contiguous along them, `out` and the start stand still.
     """
 
     columns: tuple[int | None, ...]
@@ -223,6 +224,7 @@ class Tiling:
     loops: tuple[Axis, ...]
     offsets: tuple[int, ...]
     over: bool = False
+    dot: bool = False
 
     @property
     def counted(self) -> Symbol | None:
@@ -236,9 +238,12 @@ class Tiling:
         """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""
         count, left, *start = self.columns
         rows = f"rows {self.rows}" if self.rows.out else "no rows"
-        moved = ("left, " if left else "") + "right, out" + (", start 1" if any(start) else " 1")
+        named = ("left", "right", "out", "start")
+        steps = (left, 1, not self.dot, any(start))
+        moved = ", ".join(name for name, step in zip(named, steps, strict=True) if step) + " 1"
         whole = " read in whole vectors" if self.over else ""
-        parts = [rows, f"columns {'lanes' if count is None else count} ({moved}){whole}"]
+        kind = "summed columns" if self.dot else "columns"
+        parts = [rows, f"{kind} {'lanes' if count is None else count} ({moved}){whole}"]
         parts.append("terms " + " x ".join(map(str, self.terms)))
         return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))
 

@@ -15,6 +15,9 @@ columns of every value of one sample. In the gradient of a weight the samples ar
 the last axis of the weight makes the columns, and the operand that has it is read from a
 transposed copy.
 
+In rows a tile may also run along a sum: its columns are the elements of two lines, each contiguous,
+whose products are added up (a dot product), and the result stands still.
+
 A sum may start from an element of a third tensor, as that of a layer does from its bias, if along
 the columns this tensor stands still or is contiguous too.
 """
@@ -41,7 +44,15 @@ from symprop.lower.program import (
     name_of,
 )
 
-__all__ = ["Shapes", "contracted", "started", "transposable", "transposed", "transposed_axes"]
+__all__ = [
+    "Shapes",
+    "contracted",
+    "dotted",
+    "started",
+    "transposable",
+    "transposed",
+    "transposed_axes",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -93,9 +104,26 @@ def contracted(
     return None
 
 
+def dotted(
+    target: Indexed, first: Expr, second: Expr, summed: Iterable[Idx], shapes: Shapes
+) -> Contract | None:
+    """Return ``target = Sum(first*second, summed)`` as dot products; None where it is none.
+
+    Along one summed index both operands are contiguous. Of the two, `left` is the one
+    that has more rows.
+    """
+    found = []
+    for left, right in ((first, second), (second, first)):
+        tiling = _dots(target, left, right, tuple(summed), shapes)
+        if tiling is not None:
+            found.append(Contract(target, left, right, tiling))
+    return max(found, key=lambda product: product.tiling.rows.count or 0, default=None)
+
+
 def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
     """Return the product whose sums start from `start`; None where that takes other tiles."""
-    found = _tiling(contract.target, contract.left, contract.right, contract.summed, shapes, start)
+    made = _dots if contract.tiling.dot else _tiling
+    found = made(contract.target, contract.left, contract.right, contract.summed, shapes, start)
     if found is None:
         return None
     found = replace(found, over=contract.tiling.over)
@@ -109,6 +137,52 @@ def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
     return replace(contract, tiling=found, start=start) if plain == contract.tiling else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """How a product moves along the indices of its target, outermost first, and the summed ones."""
+
+    own: dict[Idx, Axis]
+    summed: list[Axis]
+    offsets: tuple[int, ...]
+
+    def around(self, columns: tuple[Idx, ...] = ()) -> tuple[Axis, tuple[Axis, ...]]:
+        """Return the rows, and the loops around them, of a product with these columns.
+
+        The samples, of which there may be one, are no rows.
+        """
+        rest = [axis for index, axis in self.own.items() if index not in columns]
+        rows = [axis for axis in rest if axis.count and axis.left and axis.out and not axis.right]
+        loops = [axis for axis in rest if axis not in rows]
+        rows = sorted(_merged(rows), key=lambda axis: axis.count or 0)
+        chosen = rows.pop() if rows else Axis(1, 0, 0, 0)
+        return chosen, (*rows, *_merged(loops))
+
+
+def _moves(
+    target: Indexed,
+    left: Expr,
+    right: Expr,
+    summed: tuple[Idx, ...],
+    shapes: Shapes,
+    start: Expr | None,
+) -> _Moves | None:
+    """Return the moves of a product; None where they are not regular."""
+    leaves = (left, right, target, *([] if start is None else [start]))
+    if not all(isinstance(leaf, Indexed) for leaf in leaves):
+        return None
+    places = [place for leaf in leaves if (place := _affine(leaf, shapes)) is not None]
+    if len(places) < len(leaves) or not all(isinstance(part, Idx) for part in target.indices):
+        return None
+    if len(set(target.indices)) < len(target.indices):
+        return None
+
+    def axis(index: Idx) -> Axis:
+        return Axis(extent(index), *(place.strides.get(index, 0) for place in places))
+
+    own = {index: axis(index) for index in target.indices}
+    return _Moves(own, [axis(index) for index in summed], tuple(p.constant for p in places))
+
+
 def _tiling(
     target: Indexed,
     left: Expr,
@@ -117,52 +191,42 @@ def _tiling(
     shapes: Shapes,
     start: Expr | None = None,
 ) -> Tiling | None:
-    leaves = (left, right, target, *([] if start is None else [start]))
-    if not all(isinstance(leaf, Indexed) for leaf in leaves):
-        return None
-    places = [place for leaf in leaves if (place := _affine(leaf, shapes)) is not None]
-    if len(places) < len(leaves):
-        return None
-    offsets = tuple(place.constant for place in places)
-    own = free_indices(target)
-    moves = {
-        index: Axis(extent(index), *(place.strides.get(index, 0) for place in places))
-        for index in (*own, *summed)
-    }
-    columns = _columns(target, own, moves)
-    if columns is None:
+    moves = _moves(target, left, right, summed, shapes, start)
+    columns = None if moves is None else _columns(moves.own)
+    if moves is None or columns is None or not moves.summed:
         return None
     lanes = isinstance(columns[-1], Lane)
-    width = None if lanes else prod(moves[index].count or 1 for index in columns)
-    along = [moves[columns[-1]].left, *([] if start is None else [moves[columns[-1]].start])]
-    rest = [moves[index] for index in _ordered(target, own) if index not in columns]
-    rows = [axis for axis in rest if axis.count and axis.left and axis.out and not axis.right]
-    loops = [axis for axis in rest if axis not in rows]
-    rows = sorted(_merged(rows), key=lambda axis: axis.count or 0)
-    chosen = rows.pop() if rows else Axis(1, 0, 0, 0)
-    terms = _terms([moves[index] for index in summed])
-    if not terms:
+    width = None if lanes else prod(moves.own[index].count or 1 for index in columns)
+    last = moves.own[columns[-1]]
+    along = [last.left, *([] if start is None else [last.start])]
+    rows, loops = moves.around(columns)
+    return Tiling((width, *along), rows, _terms(moves.summed), loops, moves.offsets)
+
+
+def _dots(
+    target: Indexed,
+    left: Expr,
+    right: Expr,
+    summed: tuple[Idx, ...],
+    shapes: Shapes,
+    start: Expr | None = None,
+) -> Tiling | None:
+    moves = _moves(target, left, right, summed, shapes, start)
+    terms = () if moves is None else _terms(moves.summed)
+    line = next((axis for axis in terms if (axis.left, axis.right) == (1, 1) and axis.count), None)
+    if moves is None or line is None:
         return None
-    return Tiling((width, *along), chosen, terms, (*rows, *_merged(loops)), offsets)
+    others = tuple(axis for axis in terms if axis is not line) or (Axis(1, 0, 0, 0),)
+    columns = (line.count, 1, *([] if start is None else [0]))
+    rows, loops = moves.around()
+    return Tiling(columns, rows, others, loops, moves.offsets, dot=True)
 
 
-def _ordered(target: Indexed, own: tuple[Idx, ...]) -> list[Idx]:
-    """Return the indices of the target, outermost first."""
-    return [i for i in dict.fromkeys(s for s in target.indices if isinstance(s, Idx)) if i in own]
-
-
-def _columns(
-    target: Indexed, own: tuple[Idx, ...], moves: Mapping[Idx, Axis]
-) -> tuple[Idx, ...] | None:
+def _columns(moves: dict[Idx, Axis]) -> tuple[Idx, ...] | None:
     """Return the trailing indices of the target along which the operands are contiguous."""
-    if not all(isinstance(subscript, Idx) for subscript in target.indices):
-        return None
-    if len(set(target.indices)) < len(target.indices) or set(own) != set(target.indices):
-        return None
     found: tuple[Idx, ...] = ()
     length = 1
-    for index in reversed(target.indices):
-        axis = moves[index]
+    for index, axis in reversed(moves.items()):
         inner = moves[found[-1]] if found else axis
         alike = (bool(axis.left), bool(axis.start)) == (bool(inner.left), bool(inner.start))
         still = {axis.left, axis.start} <= {0, length}

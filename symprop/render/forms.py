@@ -59,6 +59,8 @@ def _tiling(tiling: Tiling) -> list[str]:
         parts.append(f"offsets={tiling.offsets}")
     if tiling.over:
         parts.append("over=True")
+    if tiling.dot:
+        parts.append("dot=True")
     return parts
 
 
