@@ -15,9 +15,10 @@ from symprop.derivation import differentiate
 from symprop.functions import gelu, normal_cdf, reduce_max, silu
 from symprop.indices import accesses
 from symprop.lower import lower
-from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, WEIGHTS, matched
+from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, WEIGHTS
 from symprop.lower.expand import expand
 from symprop.lower.initial import fans
+from symprop.lower.matrices import matched
 from symprop.lower.memory import place
 from symprop.lower.program import (
     SAMPLES,
@@ -166,7 +167,9 @@ def test_sums_are_pushed_inwards() -> None:
 
 
 def product(target: sympy.Expr, a: sympy.Expr, b: sympy.Expr, *summed: Idx) -> str:
-    found = matched(target, a, b, frozenset(summed))
+    plain = {leaf: [i for i in leaf.indices if isinstance(i, Idx)] for leaf in (a, b)}
+    shapes = {name_of(leaf): tuple(filter(None, map(extent, own))) for leaf, own in plain.items()}
+    found = matched(target, a, b, frozenset(summed), shapes)
     return str(found).replace("for (): ", "") if found else "none"
 
 

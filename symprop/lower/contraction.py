@@ -1,27 +1,16 @@
 """Pass 4: sums of products of two tensors, as whole products.
 
-In rows, a sum over products ``A[...]*B[...]`` with plain distinct subscripts is a matrix product
-when its indices fall into groups that lie together in each tensor:
-
-    M   in A and the result,      N   in B and the result,
-    K   in A and B, summed,       L   in all three, leading: a loop around the product
-
-so that A is (L, M, K) or (L, K, M), B is (L, K, N) or (L, N, K), and the result is
-(L, M, N) or (L, N, M). Tensors are contiguous, so a group of axes is one axis of a
-matrix without copying, and a transposed operand is BLAS's business. The sample is
-an index like any other: a dense layer has it in M, a weight's gradient in K.
-
-Products are also made of register tiles (`tiles`), which may read affine subscripts. In lanes
-they run along the samples; where a product sums over the samples, one operand is copied with its
-axes exchanged first. In rows they run along a layer, or along a sum.
+They are made of register tiles (`tiles`), which may read affine subscripts. In lanes these run
+along the samples; where a product sums over the samples, one operand is copied with its axes
+exchanged first. In rows they run along a layer, or along a sum; there a product may also be one of
+matrices (`matrices`), which is BLAS's business.
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
 worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples in rows. In
 lanes a tile also needs rows, values that are read once and used for several sums: without, it reads
 as much as a loop does. In rows it needs `COLUMNS`, so that there are vectors, and weights that stay
-in a cache, since it reads them for each sample; else the product is left to BLAS where it is a
-matrix product.
+in a cache, since it reads them for each sample; else the product is left to BLAS.
 """
 
 from __future__ import annotations
@@ -44,12 +33,12 @@ from symprop.indices import (
     substitute,
     summation,
 )
+from symprop.lower.matrices import matched
 from symprop.lower.program import (
     SAMPLES,
     Compute,
     Contract,
     Lane,
-    Matrix,
     Multiply,
     Step,
     Transpose,
@@ -68,7 +57,7 @@ from symprop.lower.tiles import (
     transposed_axes,
 )
 
-__all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "matched"]
+__all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract"]
 
 MINIMUM = 2048
 """The least number of multiply-adds for which a matrix product is called."""
@@ -289,27 +278,24 @@ class _Contraction:
         self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]
     ) -> list[Step] | None:
         """Return the steps of a product of two tensors, in the form that the strategy allows."""
-        forced = self.strategy.products
-        if forced == "loops":
+        forced, lanes = self.strategy.products, self.strategy.lanes
+        samples = self.strategy.block if lanes else NOMINAL_BATCH
+        indices = {*target.indices, *free_indices(first), *free_indices(second)}
+        work = prod(extent(index) or samples for index in indices)
+        if forced == "loops" or (forced == "model" and work < MINIMUM):
             return None
-        if self.strategy.lanes or forced != "blas":
-            tiles = self._tiles(target, first, second, summed)
-            if tiles is not None or self.strategy.lanes:
+        if lanes or forced != "blas":
+            tiles = self._tiles(target, first, second, summed, work)
+            if tiles is not None or lanes or forced == "tiles":
                 return tiles
-        if not all(map(self._whole, (first, second))):
-            return None
-        found = matched(target, first, second, summed)
-        return [found] if found is not None and (forced == "blas" or _large(found)) else None
+        found = matched(target, first, second, summed, self.shapes)
+        return None if found is None else [found]
 
     def _tiles(
-        self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]
+        self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx], work: int
     ) -> list[Step] | None:
-        indices = {*target.indices, *free_indices(first), *free_indices(second)}
-        samples = self.strategy.block if self.strategy.lanes else NOMINAL_BATCH
-        work = prod(extent(index) or samples for index in indices)
+        """Return the steps of a product of register tiles; None where that reads too much."""
         forced = self.strategy.products == "tiles"
-        if work < MINIMUM and not forced:
-            return None
         order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
         before: list[Transpose] = []
         found = contracted(target, first, second, order, self.shapes)
@@ -394,68 +380,11 @@ class _Contraction:
         """Tell whether a factor is an element of a tensor of numbers."""
         return isinstance(factor, Indexed) and name_of(factor) in self.shapes
 
-    def _whole(self, factor: Indexed) -> bool:
-        """Tell whether all of a tensor is read, in rows, by plain indices."""
-        if not all(isinstance(subscript, Idx) for subscript in factor.indices):
-            return False
-        return _shape(factor.indices) == self.shapes[name_of(factor)]
-
-
-def matched(
-    target: Indexed, first: Indexed, second: Indexed, summed: frozenset[Idx]
-) -> Multiply | None:
-    """Return the matrix product ``target = Sum(first*second, summed)``; None where it is none."""
-    out, a, b = (tuple(leaf.indices) for leaf in (target, first, second))
-    if any(len(set(group)) < len(group) for group in (out, a, b)):
-        return None
-    shared = set(out) & set(a) & set(b)
-    m, n, k = set(out) - set(b), set(out) - set(a), set(summed)
-    if not (m and n and k) or set(a) != shared | m | k or set(b) != shared | n | k:
-        return None
-    if set(out) != shared | m | n:
-        return None
-    depth = len(shared)
-    loops = out[:depth]
-    if set(loops) != shared or a[:depth] != loops or b[:depth] != loops:
-        return None
-    out, a, b = out[depth:], a[depth:], b[depth:]
-    if set(out[: len(m)]) != m:  # the result is (N, M): exchange the operands
-        first, second, a, b, m, n = second, first, b, a, n, m
-    rows, columns = out[: len(m)], out[len(m) :]
-    inner = tuple(index for index in a if index in k)
-    left = _operand(name_of(first), loops, a, rows, inner)
-    right = _operand(name_of(second), loops, b, inner, columns)
-    if left is None or right is None:
-        return None
-    return Multiply(Matrix(name_of(target), loops, rows, columns), left, right, loops)
-
-
-def _operand(
-    name: str, loops: Group, subscripts: Group, rows: Group, columns: Group
-) -> Matrix | None:
-    """Return an operand as a matrix of these groups, transposed where it lies that way."""
-    if subscripts == rows + columns:
-        return Matrix(name, loops, rows, columns)
-    if subscripts == columns + rows:
-        return Matrix(name, loops, columns, rows, transposed=True)
-    return None
-
-
-def _large(product: Multiply) -> bool:
-    indices = {*product.left.rows, *product.left.columns, *product.right.rows}
-    indices |= {*product.right.columns}
-    return prod(extent(index) or NOMINAL_BATCH for index in indices) >= MINIMUM
-
 
 def _own(step: Compute) -> Group:
     """Return the target's subscripts where they are plain indices, else nothing."""
     subscripts = tuple(step.target.indices) if isinstance(step.target, Indexed) else ()
     return subscripts if all(isinstance(part, Idx) for part in subscripts) else ()
-
-
-def _shape(indices: Iterable[Idx]) -> tuple[int, ...]:
-    found = (extent(index) for index in indices)
-    return tuple(length for length in found if length is not None)
 
 
 def _subscripts(expression: Expr) -> tuple[Idx, ...]:
