@@ -1026,42 +1026,51 @@ class _Panel(NamedTuple):
     widths: list[int]
 
 
-def _given(columns: Any, more: Any) -> Any:
-    """Return the start and the count among the arguments after out; None where there is none."""
-    more = (*more, None)
-    return (None, more[0]) if columns[2] is None else more[:2]
+class _Dimensions(NamedTuple):
+    """Those of a contraction, each with a stride in left, right, out and, but for terms, start."""
 
+    columns: Any
+    rows: Any
+    terms: Any
+    loops: Any
+    offsets: Any
+    over: bool
+    begun: bool  # whether there is a start
 
-def _counted(loops: Any, count: Any) -> list[tuple[Any, ...]]:
-    """Return the loops with `count` for the number of turns that is known when the code runs."""
-    return [(count if turns is None else turns, *moves) for turns, *moves in loops]
+    def given(self, more: Any) -> Any:
+        """Return the start and the count among the arguments after out; None for what is not."""
+        more = (*more, None)
+        return more[:2] if self.begun else (None, more[0])
+
+    def counted(self, count: Any) -> list[Any]:
+        """Return the loops with `count` for the turns that are known when the code runs."""
+        return [(count if turns is None else turns, *moves) for turns, *moves in self.loops]
 
 
 class _Product:
-    """Writes one contraction; the dimensions are those of `_contraction`.
+    """Writes one contraction.
 
     The vectors of a tile are neighbours along the columns, each times one number of left. Where
     left moves along the columns too, they lie along a loop in which it stands still (`across`): so
     a vector of left as well as one of right is loaded once for several products.
     """
 
-    def __init__(
-        self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, over: bool
-    ) -> None:
-        self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets, self.over, self.across = offsets, over, None
-        self.large = len(terms) == 1 and rows[0] * (terms[0][0] or 128) >= _LARGE
-        self.ahead = self.large and terms[0][1] * _AHEAD <= _NEAR
-        if columns[1]:
+    def __init__(self, dimensions: _Dimensions) -> None:
+        self.dimensions, self.across = dimensions, None
+        self.columns, self.rows, self.terms, loops, _, self.over, _ = dimensions
+        self.large = len(self.terms) == 1 and self.rows[0] * (self.terms[0][0] or 128) >= _LARGE
+        self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
+        if self.columns[1]:
             still = [loop for loop in loops if loop[0] is not None and not loop[1]]
             self.across = max(still, default=(1, 0, 0, 0, 0))
-            self.loops = [loop for loop in loops if loop is not self.across]
+            others = [loop for loop in loops if loop is not self.across]
+            self.dimensions = dimensions._replace(loops=others)
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        self.start, count = _given(self.columns, more)
-        self.moves = (self.columns[1], 1, 1, self.columns[2] or 0)  # along the columns
+        self.start, count = self.dimensions.given(more)
+        self.moves = self.columns[1:]
         # from one vector of a tile to the next: in left, right, out and start
         narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
         self.steps: tuple[int, ...] = (self.across or narrow)[1:]
@@ -1072,8 +1081,8 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        loops = _counted(self.loops, count)
-        with w.nest(loops, self.offsets) as outer, self.blocks(size, count) as block:
+        around = w.nest(self.dimensions.counted(count), self.dimensions.offsets)
+        with around as outer, self.blocks(size, count) as block:
             for start, stop, widths, tall in panels:
                 turn = len(widths) * (1 if self.across else w.lanes)
                 moves = self.steps if self.across else self.moves
@@ -1164,7 +1173,7 @@ class _Product:
         if self.start is None:
             return w.zero
         at = w.at(start, (row, self.rows[4]), (column, self.steps[3]))
-        return w.load(self.start, at, width) if self.columns[2] else w.splat(self.start, at)
+        return w.load(self.start, at, width) if self.columns[4] else w.splat(self.start, at)
 
     def tile(
         self, left: Any, out: Any, start: Any, panel: _Panel, widths: list[list[int]], block: Any
@@ -1211,27 +1220,26 @@ class _Product:
 
 
 class _Dots:
-    """Writes one contraction whose columns are summed; the dimensions are those of `_contraction`.
+    """Writes one contraction whose columns are summed.
 
     A vector of right is loaded once for several rows, of which each has an accumulator.
     """
 
-    def __init__(self, columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any) -> None:
-        self.columns, self.rows, self.terms, self.loops = columns, rows, terms, loops
-        self.offsets = offsets
+    def __init__(self, dimensions: _Dimensions) -> None:
+        self.dimensions = dimensions
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the rows, and their sums."""
-        start, count = _given(self.columns, more)
-        parts = _parts(self.rows[0], w.registers // 2)
+        rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
+        parts = _parts(rows[0], w.registers // 2)
         slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(_counted(self.loops, count), self.offsets) as outer:
+        with w.nest(self.dimensions.counted(count), self.dimensions.offsets) as outer:
             for begin, end, tall in parts:
                 with w.loop(begin, end, tall) as row:
-                    starts = w.along(outer, row, self.rows[1:])
+                    starts = w.along(outer, row, rows[1:])
                     self.add(w, left, right, starts, slots[:tall])
                     for n, slot in enumerate(slots[:tall]):
-                        *_, place, begun = w.along(starts, n, self.rows[1:])
+                        *_, place, begun = w.along(starts, n, rows[1:])
                         total = w.total(w.builder.load(slot))
                         if start is not None:
                             total = w.builder.fadd(w.read(start, begun), total)
@@ -1241,14 +1249,13 @@ class _Dots:
         """Write the sums of products, lane by lane, of some rows."""
         for slot in slots:
             w.builder.store(w.zero, slot)
-        with w.nest(self.terms, starts[:3]) as (line, other, _):
-            for first, end, width in _strips(self.columns[0], w.lanes):
+        with w.nest(self.dimensions.terms, starts[:3]) as (line, other, _):
+            for first, end, width in _strips(self.dimensions.columns[0], w.lanes):
                 with w.loop(first, end, width) as column:
                     vector = w.load(right, w.at(other, (column, 1)), width)
                     for n, slot in enumerate(slots):
-                        place = w.at(line, (n, self.rows[1]), (column, 1))
-                        factor = w.load(left, place, width)
-                        w.accumulate(factor, vector, slot)
+                        place = w.at(line, (n, self.dimensions.rows[1]), (column, 1))
+                        w.accumulate(w.load(left, place, width), vector, slot)
 
 
 def _contraction(
@@ -1258,31 +1265,28 @@ def _contraction(
     loops: tuple[tuple[int | None, ...], ...] = (),
     offsets: tuple[int, ...] = (0, 0, 0),
     over: bool = False,
-    dot: bool = False,
 ) -> Any:
     """Return f(left, right, out): out[o] = sum over the terms of left[l] * right[r].
 
     A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
     plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
-    in right, `terms` have none in out; the columns are contiguous in right and out, and have
-    stride 0 or 1 in left. The columns are (count, stride in left); with one more stride, 0 or 1, it
-    is f(left, right, out, start), where the sum starts from start[s], and `rows`, `loops` and
-    `offsets` may have one more number for it too. With None for the count of the columns, of the
-    first terms or of a loop one more argument is that count, for columns that are whole vectors.
-    The arrays are C-contiguous, of one type, and out overlaps none of the others. With `over` the
-    last vector of the columns is read whole: there is memory for as much behind right. With `dot`
-    the columns are summed: left and right are contiguous along them, out and start stand still.
+    in right, `terms` have none in out. The columns are contiguous in right and out, and have stride
+    0 or 1 in left; or they are summed, contiguous in left and right, and out stands still. If they
+    have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
+    start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
+    the count of the columns, of the first terms or of a loop one more argument is that count, for
+    columns that are whole vectors. The arrays are C-contiguous, of one type, and out overlaps none
+    of the others. With `over` the last vector of the columns is read whole: there is memory for as
+    much behind right.
     """
-    wide = (*columns, None)[:3]
-    own = tuple((*numbers, 0)[:5] for numbers in (rows, *loops))
-    dimensions = wide, own[0], terms, own[1:], (*offsets, 0)[:4]
+    begun = len(columns) > 4
+    wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
+    dimensions = _Dimensions(wide, own, terms, around, (*offsets, 0)[:4], over, begun)
     if not _WRITTEN:
-        return _plain_contraction(*dimensions, dot)
-    name = f"contraction {(*dimensions, over, dot)}"
-    write = _Dots(*dimensions).write if dot else _Product(*dimensions, over).write
+        return _plain_contraction(dimensions)
+    writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
     counts = columns[0], terms[0][0], *(loop[0] for loop in loops)
-    arguments = 3 + (wide[2] is not None) + (None in counts)
-    return _intrinsic(name, write, arguments)
+    return _intrinsic(f"contraction {dimensions}", writer.write, 3 + begun + (None in counts))
 
 
 def _offsets(dimensions: Any, axis: int) -> Any:
@@ -1293,13 +1297,11 @@ def _offsets(dimensions: Any, axis: int) -> Any:
     return total
 
 
-def _plain_contraction(
-    columns: Any, rows: Any, terms: Any, loops: Any, offsets: Any, dot: bool
-) -> Any:
+def _plain_contraction(dimensions: _Dimensions) -> Any:
     """Return the function of `_contraction` as plain loops."""
-    if dot:
-        terms, columns = (*terms, (columns[0], 1, 1, 0)), (1, 0, columns[2])
-    fixed, lane, begun = columns
+    (fixed, lane, right, out, along), rows, terms, loops, offsets, _, begun = dimensions
+    if not out:  # one column, and one more term
+        terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
     splat = 1 - lane
     counted = next((loop for loop in loops if loop[0] is None), None)  # over the samples
     outer = (*(loop for loop in loops if loop is not counted), rows)
@@ -1315,11 +1317,11 @@ def _plain_contraction(
         for s, n in np.ndindex(1 if counted is None else count, lefts.size):
             first = outs[n] + s * move_out
             result = out[first : first + width]
-            if begun is None:
-                result[:] = 0
-            else:
+            if begun:
                 first = starts[n] + s * move_start
-                result[:] = start.reshape(-1)[first : first + (width if begun else 1)]
+                result[:] = start.reshape(-1)[first : first + (width if along else 1)]
+            else:
+                result[:] = 0
             for k in range(count if total is None else total):
                 for m in range(inner_left.size):
                     at = lefts[n] + s * move_left + k * step_left + inner_left[m]
@@ -1327,9 +1329,9 @@ def _plain_contraction(
                     factor = left[at : at + splat + width * lane]
                     result += factor * right[place : place + width]
 
-    if begun is None:
-        return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))
-    return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
+    if begun:
+        return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
+    return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))
 
 
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
@@ -1408,17 +1410,21 @@ def _gather(width: int, block: int) -> Any:
     return gather
 
 
-_product_1 = _contraction((None, 0, 0), (32, 1, 0, 32, 1), ((64, 32, 32, 0),))
-_product_2 = _contraction((None, 0, 0), (10, 1, 0, 32, 1), ((32, 10, 32, 0),))
-_product_3 = _contraction((32, 0, 1), (1, 0, 0, 0), ((64, 1, 32, 0),), loops=((None, 64, 0, 32),))
-_product_4 = _contraction((10, 0, 1), (1, 0, 0, 0), ((32, 1, 10, 0),), loops=((None, 32, 0, 10),))
-_product_5 = _contraction((None, 0), (32, 10, 0, 32), ((10, 1, 32, 0),))
+_product_1 = _contraction((None, 0, 1, 1, 0), (32, 1, 0, 32, 1), ((64, 32, 32, 0),))
+_product_2 = _contraction((None, 0, 1, 1, 0), (10, 1, 0, 32, 1), ((32, 10, 32, 0),))
+_product_3 = _contraction(
+    (32, 0, 1, 1, 1), (1, 0, 0, 0), ((64, 1, 32, 0),), loops=((None, 64, 0, 32),)
+)
+_product_4 = _contraction(
+    (10, 0, 1, 1, 1), (1, 0, 0, 0), ((32, 1, 10, 0),), loops=((None, 32, 0, 10),)
+)
+_product_5 = _contraction((None, 0, 1, 1), (32, 10, 0, 32), ((10, 1, 32, 0),))
 _exchange_1 = _transpose(32, 32, 1, True)
-_product_6 = _contraction((32, 0), (64, 32, 0, 32), ((None, 1, 32, 0),))
+_product_6 = _contraction((32, 0, 1, 1), (64, 32, 0, 32), ((None, 1, 32, 0),))
 _exchange_2 = _transpose(10, 32, 1, True)
-_product_7 = _contraction((10, 0), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
-_product_8 = _contraction((32, 0), (1, 0, 0, 0), ((None, 0, 32, 0),))
-_product_9 = _contraction((10, 0), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
+_product_7 = _contraction((10, 0, 1, 1), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
+_product_8 = _contraction((32, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 32, 0),))
+_product_9 = _contraction((10, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
 

@@ -93,7 +93,7 @@ def test_samples_are_told_from_an_index_s() -> None:
     """Attention has an index s of its own: its samples are called otherwise."""
     text = listing(lower(differentiate(zoo.ZOO["attention"]()), layout="lanes"))
     assert "H[a,s,e,sample] = Sum(A[a,s,r,sample]*V[a,r,e,sample], r)" in text
-    assert "rows 4 (left 128, out 64), columns lanes (left, right, out 1)" in text
+    assert "rows 4 (left 128, out 64), columns lanes (left 1, right 1, out 1)" in text
 
 
 def test_matrix_products_are_sums_too() -> None:
@@ -105,7 +105,7 @@ def test_matrix_products_are_sums_too() -> None:
     assert "dL/dW1[i,j] = Sum(x[s,i]*dL/dnet_h[s,j], s)" in text
     reason = "65536 multiply-adds >= 2048 for 32 samples"
     assert f"register tiles: {reason}, 32 columns" in text
-    assert "summed columns 10 (left, right 1)" in text  # of dL/dh
+    assert "summed columns 10 (left 1, right 1)" in text  # of dL/dh
     text = listing(lower(differentiate(load_example("M3")), layout="rows"))
     reason = "12845056 multiply-adds >= 2048 for 32 samples"
     assert f"BLAS, np.dot: {reason}; samples x 784 times 784 x 512" in text

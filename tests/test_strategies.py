@@ -150,7 +150,7 @@ def test_a_dense_layer_is_a_tile_along_the_samples() -> None:
     shapes = {"W": (64, 48), "x": (64, 32), "z": (48, 32)}
     found = contracted(z[j, s], W[i, j], x[i, s], (i,), shapes)
     assert found is not None
-    assert found.tiling.columns == (None, 0)
+    assert found.tiling.columns == Axis(None, 0, 1, 1)
     assert found.tiling.rows == Axis(48, 1, 0, 32)
     assert found.tiling.terms == (Axis(64, 48, 32, 0),)
 
@@ -164,7 +164,7 @@ def test_a_gradient_reads_a_transposed_copy() -> None:
     assert (copy.rows, copy.columns, copy.lanes) == (48, 32, True)
     found = contracted(g[i, j], x[i, every], copy.target, (every,), shapes)
     assert found is not None
-    assert found.tiling.columns == (48, 0)
+    assert found.tiling.columns == Axis(48, 0, 1, 1)
     assert found.tiling.terms == (Axis(None, 1, 48, 0),)
     assert not found.tiling.over
 
@@ -172,9 +172,9 @@ def test_a_gradient_reads_a_transposed_copy() -> None:
 @pytest.mark.parametrize(
     ("start", "columns", "rows"),
     [
-        (b[j], (None, 0, 0), Axis(48, 1, 0, 32, 1)),
-        (y[j, s], (None, 0, 1), Axis(48, 1, 0, 32, 32)),
-        (u[s], (None, 0, 1), Axis(48, 1, 0, 32)),
+        (b[j], Axis(None, 0, 1, 1), Axis(48, 1, 0, 32, 1)),
+        (y[j, s], Axis(None, 0, 1, 1, 1), Axis(48, 1, 0, 32, 32)),
+        (u[s], Axis(None, 0, 1, 1, 1), Axis(48, 1, 0, 32)),
     ],
 )
 def test_the_sums_of_a_product_start_from_a_tensor(start, columns, rows) -> None:
@@ -204,18 +204,20 @@ def test_in_rows_a_layer_runs_along_its_units_or_along_its_sum() -> None:
     V = IndexedBase("V", real=True)
     tile = contracted(z[n, j], x[n, i], W[i, j], (i,), shapes)
     assert tile is not None
-    assert (tile.tiling.columns, tile.tiling.loops) == ((48, 0), (Axis(None, 64, 0, 48),))
+    assert tile.tiling.columns == Axis(48, 0, 1, 1)
+    assert tile.tiling.loops == (Axis(None, 64, 0, 48),)
     assert tile.tiling.terms == (Axis(64, 1, 48, 0),)
     assert contracted(z[n, j], x[n, i], V[j, i], (i,), shapes) is None
     dots = dotted(z[n, j], x[n, i], V[j, i], (i,), shapes)
     assert dots is not None
     assert (name_of(dots.left), name_of(dots.right)) == ("V", "x")
-    assert (dots.tiling.columns, dots.tiling.rows) == ((64, 1), Axis(48, 64, 0, 1))
+    assert (dots.tiling.columns, dots.tiling.rows) == (Axis(64, 1, 1, 0), Axis(48, 64, 0, 1))
     assert dots.tiling.loops == (Axis(None, 0, 64, 48),)
     assert (tile.tiling.counted, dots.tiling.counted) == (SAMPLES, SAMPLES)
     found = started(dots, b[j], shapes)
     assert found is not None
-    assert (found.tiling.columns, found.tiling.rows.start) == ((64, 1, 0), 1)
+    assert found.tiling.unstarted == dots.tiling
+    assert found.tiling.rows.start == 1
     assert dotted(z[n, j], x[n, i], W[i, j], (i,), shapes) is None
 
 
@@ -252,7 +254,7 @@ def test_a_stride_and_an_offset_move_the_right_operand() -> None:
     assert found.tiling.rows == Axis(48, 3, 0, 128)
     assert found.tiling.loops == (Axis(4, 0, 64, 32),)
     assert found.tiling.terms == (Axis(3, 1, 32, 0),)
-    assert found.tiling.offsets == (0, 32, 0)
+    assert found.tiling.offsets == (0, 32, 0, 0)
 
 
 def test_attention_has_lanes_in_both_operands() -> None:
@@ -260,7 +262,7 @@ def test_attention_has_lanes_in_both_operands() -> None:
     shapes = {"W": (2, 4, 3, 32), "x": (2, 5, 3, 32), "z": (2, 4, 5, 32)}
     found = contracted(z[a, q, r, s], W[a, q, e, s], x[a, r, e, s], (e,), shapes)
     assert found is not None
-    assert found.tiling.columns == (None, 1)
+    assert found.tiling.columns == Axis(None, 1, 1, 1)
     assert found.tiling.rows == Axis(4, 96, 0, 160)
     assert found.tiling.loops == (Axis(2, 384, 480, 640), Axis(5, 0, 96, 32))
     assert found.tiling.terms == (Axis(3, 32, 32, 0),)

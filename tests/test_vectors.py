@@ -60,8 +60,7 @@ class Case:
         width, lane = self.columns
         around = [(*loop, step) for loop, step in zip(self.loops, loops, strict=True)]
         terms = [(*term, 0) for term in self.terms]
-        along = (width, lane, 1, int(not self.dot), columns)
-        return [*around, (*self.rows, rows), *terms, along]
+        return [*around, (*self.rows, rows), *terms, (width, lane, 1, 1 - self.dot, columns)]
 
     @property
     def count(self) -> list[int]:
@@ -69,16 +68,13 @@ class Case:
         return [getattr(self, self.runtime)[0][0]] if self.runtime else []
 
     def arguments(self) -> tuple[Any, ...]:
-        count = len(self.loops)
-        loops, rows, columns = self.loops, self.rows, self.columns
-        if self.begun:
-            loops, rows = tuple(self.dimensions[:count]), self.dimensions[count]
-            columns = (*columns, self.start[-1])
-        kept = {"terms": self.terms, "loops": loops}
+        around = [*self.dimensions[: len(self.loops) + 1], self.dimensions[-1]]
+        *loops, rows, columns = around if self.begun else (dim[:-1] for dim in around)
+        some = {"terms": self.terms, "loops": tuple(loops)}
         if self.runtime:
-            (_, *first), *others = kept[self.runtime]
-            kept[self.runtime] = ((None, *first), *others)
-        return columns, rows, *kept.values(), self.offsets, self.over, self.dot
+            (_, *first), *others = some[self.runtime]
+            some[self.runtime] = ((None, *first), *others)
+        return columns, rows, *some.values(), self.offsets, self.over
 
     def size(self, array: int) -> int:
         """Return how many elements an array has between its guards."""
@@ -286,7 +282,7 @@ def test_count_is_known_when_it_runs(rows: int, width: int, begun: str) -> None:
 def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> None:
     block = 96
     strides = (rows, terms, 0, block), ((terms, 1, block, 0),)
-    contraction = machinery._contraction((None, 0), *strides, offsets=(GUARD, GUARD, GUARD))
+    contraction = machinery._contraction((None, 0, 1, 1), *strides, offsets=(GUARD, GUARD, GUARD))
     function = njit(lambda left, right, out, count: contraction(left, right, out, count))
     vector = lanes(1, dtype)
     for width in (vector, 2 * vector, 5 * vector, 48, 96):

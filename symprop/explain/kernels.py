@@ -181,15 +181,13 @@ class _Line:
 
 def _tiling_data(tiling: Tiling) -> dict[str, Any]:
     """Return a tiling as plain data; a count of null is that of the lanes or samples."""
-    count, left, *start = tiling.columns
     names = ("left", "right", "out", "start")
-    steps = (left, 1, int(not tiling.dot), (*start, 0)[0])
     return {
         "rows": _axis_data(tiling.rows),
-        "columns": {"count": count, **dict(zip(names, steps, strict=True)), "over": tiling.over},
+        "columns": _axis_data(tiling.columns) | {"over": tiling.over},
         "terms": [_axis_data(axis) for axis in tiling.terms],
         "loops": [_axis_data(axis) for axis in tiling.loops],
-        "offsets": dict(zip(names, (*tiling.offsets, 0)[:4], strict=True)),
+        "offsets": dict(zip(names, tiling.offsets, strict=True)),
     }
 
 

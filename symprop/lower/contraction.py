@@ -256,7 +256,7 @@ class _Contraction:
 
     def _over(self, contract: Contract, copy: str) -> Contract:
         """Let a product read whole vectors of a copy, which lies in the workspace."""
-        count = contract.tiling.columns[0] or 0
+        count = contract.tiling.columns.count or 0
         over = name_of(contract.right) == copy and count % self.strategy.lanes > 0
         return replace(contract, tiling=replace(contract.tiling, over=over))
 
@@ -313,7 +313,7 @@ class _Contraction:
         if self.strategy.lanes:
             return f"{work} multiply-adds >= {MINIMUM}, {tile.tiling.rows.count} rows"
         counted = f"{work} multiply-adds >= {MINIMUM} for {NOMINAL_BATCH} samples"
-        return f"{counted}, {tile.tiling.columns[0]} columns"
+        return f"{counted}, {tile.tiling.columns.count} columns"
 
     def _worth(self, tile: Contract) -> bool:
         """Tell whether a tile reads less than a loop does or, in rows, more at a time."""
@@ -321,7 +321,7 @@ class _Contraction:
             return tile.tiling.rows.count != 1
         weights = [leaf for leaf in tile.read if not any(map(is_sample, leaf.indices))]
         most = max((prod(self.shapes[name_of(leaf)]) for leaf in weights), default=0)
-        return (tile.tiling.columns[0] or 0) >= COLUMNS and most <= WEIGHTS
+        return (tile.tiling.columns.count or 0) >= COLUMNS and most <= WEIGHTS
 
     def _with_copy(
         self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]

@@ -11,7 +11,7 @@ Names are those of the formulas (``dL/dz``); `Program.identifiers` gives the Pyt
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from sympy import Basic, Expr, Function, Idx, Indexed, IndexedBase, Symbol
@@ -199,10 +199,14 @@ class Axis:
 
     def __str__(self) -> str:
         """Return the dimension with the operands that it moves: ``64 (left 32, right 1)``."""
-        count = "samples" if self.count is None else self.count
+        return f"{'samples' if self.count is None else self.count} ({self.moved})"
+
+    @property
+    def moved(self) -> str:
+        """The operands that it moves, with their strides: ``left 32, right 1``."""
         names = ("left", "right", "out", "start")
-        moved = zip(names, (self.left, self.right, self.out, self.start), strict=True)
-        return f"{count} ({', '.join(f'{name} {step}' for name, step in moved if step)})"
+        steps = zip(names, (self.left, self.right, self.out, self.start), strict=True)
+        return ", ".join(f"{name} {step}" for name, step in steps if step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,41 +214,49 @@ class Tiling:
     """A contraction as offsets into flat memory, for register tiles.
 
     For all values of `loops`, `rows` and `columns` the sum over `terms` of a product of two
-    elements. Along the columns `right` and `out` are contiguous; `left` stands
-    still (stride 0, its element is spread over a vector) or moves with them (1), and so does what
-    the sums start from, if not from 0 (one more stride and offset). Columns without a count are
-    the lanes. With `over` the last vector of `right` may be read whole though there are fewer
-    columns: it lies in the workspace, which something follows. With `dot` the columns are
-    summed: `left` and `right` are contiguous along them, `out` and the start stand still.
+    elements. Along the columns `right` and `out` are contiguous; `left` stands still (stride 0, its
+    element is spread over a vector) or moves with them (1), and so does what the sums start from.
+    Or the columns are summed, too: `left` and `right` are contiguous, `out` stands still. Columns
+    without a count are the lanes. `offsets` are those of left, right, out and start. With `over`
+    the last vector of `right` may be read whole though there are fewer columns: it lies in the
+    workspace, which something follows.
     """
 
-    columns: tuple[int | None, ...]
+    columns: Axis
     rows: Axis
     terms: tuple[Axis, ...]
     loops: tuple[Axis, ...]
     offsets: tuple[int, ...]
     over: bool = False
-    dot: bool = False
+
+    @property
+    def unstarted(self) -> Tiling:
+        """The tiling of a sum that starts from 0."""
+        return replace(
+            self,
+            columns=replace(self.columns, start=0),
+            rows=replace(self.rows, start=0),
+            loops=tuple(replace(axis, start=0) for axis in self.loops),
+            offsets=(*self.offsets[:3], 0),
+        )
 
     @property
     def counted(self) -> Symbol | None:
         """What is known only when the kernel runs: the lanes, the samples or nothing."""
-        if self.columns[0] is None:
+        if self.columns.count is None:
             return LANES
         counts = [axis.count for axis in (*self.terms, *self.loops)]
         return SAMPLES if None in counts else None
 
     def __str__(self) -> str:
         """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""
-        count, left, *start = self.columns
-        rows = f"rows {self.rows}" if self.rows.out else "no rows"
-        named = ("left", "right", "out", "start")
-        steps = (left, 1, not self.dot, any(start))
-        moved = ", ".join(name for name, step in zip(named, steps, strict=True) if step) + " 1"
-        whole = " read in whole vectors" if self.over else ""
-        kind = "summed columns" if self.dot else "columns"
-        parts = [rows, f"{kind} {'lanes' if count is None else count} ({moved}){whole}"]
-        parts.append("terms " + " x ".join(map(str, self.terms)))
+        count, whole = self.columns.count, " read in whole vectors" if self.over else ""
+        kind = "columns" if self.columns.out else "summed columns"
+        parts = [
+            f"rows {self.rows}" if self.rows.out else "no rows",
+            f"{kind} {'lanes' if count is None else count} ({self.columns.moved}){whole}",
+            "terms " + " x ".join(map(str, self.terms)),
+        ]
         return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))
 
 
@@ -493,8 +505,8 @@ def _work(statements: Iterable[Statement], block: int) -> int:
                 total += max(_work(body, block) for _, body in cases)
             case Contract():
                 tiling = statement.tiling
-                axes = (tiling.rows, *tiling.terms, *tiling.loops)
-                total += 2 * prod((tiling.columns[0] or block, *(a.count or block for a in axes)))
+                axes = (tiling.columns, tiling.rows, *tiling.terms, *tiling.loops)
+                total += 2 * prod(axis.count or block for axis in axes)
             case Product(_, left, right):
                 indices = {*left.rows, *left.columns, *right.rows, *right.columns}
                 total += 2 * prod(extent(index) or 1 for index in indices)

@@ -122,19 +122,13 @@ def dotted(
 
 def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
     """Return the product whose sums start from `start`; None where that takes other tiles."""
-    made = _dots if contract.tiling.dot else _tiling
+    made = _tiling if contract.tiling.columns.out else _dots
     found = made(contract.target, contract.left, contract.right, contract.summed, shapes, start)
     if found is None:
         return None
     found = replace(found, over=contract.tiling.over)
-    plain = replace(
-        found,
-        columns=found.columns[:2],
-        rows=replace(found.rows, start=0),
-        loops=tuple(replace(axis, start=0) for axis in found.loops),
-        offsets=found.offsets[:3],
-    )
-    return replace(contract, tiling=found, start=start) if plain == contract.tiling else None
+    same = found.unstarted == contract.tiling
+    return replace(contract, tiling=found, start=start) if same else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +174,8 @@ def _moves(
         return Axis(extent(index), *(place.strides.get(index, 0) for place in places))
 
     own = {index: axis(index) for index in target.indices}
-    return _Moves(own, [axis(index) for index in summed], tuple(p.constant for p in places))
+    offsets = (*(place.constant for place in places), 0)[:4]
+    return _Moves(own, [axis(index) for index in summed], offsets)
 
 
 def _tiling(
@@ -197,10 +192,9 @@ def _tiling(
         return None
     lanes = isinstance(columns[-1], Lane)
     width = None if lanes else prod(moves.own[index].count or 1 for index in columns)
-    last = moves.own[columns[-1]]
-    along = [last.left, *([] if start is None else [last.start])]
     rows, loops = moves.around(columns)
-    return Tiling((width, *along), rows, _terms(moves.summed), loops, moves.offsets)
+    along = replace(moves.own[columns[-1]], count=width)
+    return Tiling(along, rows, _terms(moves.summed), loops, moves.offsets)
 
 
 def _dots(
@@ -217,9 +211,8 @@ def _dots(
     if moves is None or line is None:
         return None
     others = tuple(axis for axis in terms if axis is not line) or (Axis(1, 0, 0, 0),)
-    columns = (line.count, 1, *([] if start is None else [0]))
     rows, loops = moves.around()
-    return Tiling(columns, rows, others, loops, moves.offsets, dot=True)
+    return Tiling(line, rows, others, loops, moves.offsets)
 
 
 def _columns(moves: dict[Idx, Axis]) -> tuple[Idx, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from symprop.lower.program import Axis, Contract, Tiling, Transpose
+from symprop.lower.program import Axis, Contract, Transpose
 from symprop.render.texts import call
 
 __all__ = ["Forms"]
@@ -19,7 +19,7 @@ class Forms:
 
     def product(self, contract: Contract) -> str:
         """Return the name of the function that computes `contract`."""
-        return self._named("_product", "_contraction(", _tiling(contract.tiling))
+        return self._named("_product", "_contraction(", _contraction(contract))
 
     def transpose(self, step: Transpose) -> str:
         """Return the name of the function that makes a transposed copy."""
@@ -50,22 +50,22 @@ class Forms:
         return tuple(sorted(maker.strip("_(") for maker in makers))
 
 
-def _tiling(tiling: Tiling) -> list[str]:
-    """Return the arguments of ``_contraction``."""
-    parts = [str(tiling.columns), _axis(tiling.rows), _axes(tiling.terms)]
+def _contraction(contract: Contract) -> list[str]:
+    """Return the arguments of ``_contraction``; with a start, the columns have a stride for it."""
+    tiling = contract.tiling
+    begun = contract.start is not None
+    parts = [_axis(tiling.columns, begun), _axis(tiling.rows), _axes(tiling.terms)]
     if tiling.loops:
         parts.append(f"loops={_axes(tiling.loops)}")
     if any(tiling.offsets):
         parts.append(f"offsets={tiling.offsets}")
     if tiling.over:
         parts.append("over=True")
-    if tiling.dot:
-        parts.append("dot=True")
     return parts
 
 
-def _axis(axis: Axis) -> str:
-    start = (axis.start,) if axis.start else ()
+def _axis(axis: Axis, begun: bool = False) -> str:
+    start = (axis.start,) if begun or axis.start else ()
     return str((axis.count, axis.left, axis.right, axis.out, *start))
 
 
