@@ -21,22 +21,24 @@ from symprop.lower.initial import fans
 from symprop.lower.matrices import matched
 from symprop.lower.memory import place
 from symprop.lower.program import (
-    SAMPLES,
     Assign,
     Branch,
-    Compute,
-    Contract,
     Fill,
     Loop,
     Product,
     Program,
-    element,
-    extent,
-    name_of,
-)  # fmt: skip
+)
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
+from symprop.lower.steps import (
+    SAMPLES,
+    Compute,
+    Contract,
+    element,
+    extent,
+    name_of,
+)
 from symprop.lower.storage import localise
 from symprop.lower.values import Values
 from symprop.network import Equation

@@ -14,8 +14,8 @@ from symprop.examples import load_example
 from symprop.explain.kernels import as_data
 from symprop.lower import lower
 from symprop.lower.memory import place
-from symprop.lower.program import Compute, Lane
 from symprop.lower.schedule import schedule
+from symprop.lower.steps import Compute, Lane
 
 j, k = Idx("j", 8), Idx("k", 8)
 s = Lane("s", 16)

@@ -15,7 +15,8 @@ from symprop.derivation import differentiate
 from symprop.examples import load_example
 from symprop.explain.kernels import _life, _Line, as_data, listing
 from symprop.lower import lower
-from symprop.lower.program import Contract, Loop, Statement
+from symprop.lower.program import Loop, Statement
+from symprop.lower.steps import Contract
 
 
 def shown(*options: str) -> str:

@@ -20,17 +20,16 @@ from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
 from symprop.lower import lower
 from symprop.lower.accumulate import accumulate
-from symprop.lower.program import (
+from symprop.lower.program import Loop, Note
+from symprop.lower.steps import (
     SAMPLES,
     Axis,
     Compute,
     Contract,
     Lane,
-    Loop,
-    Note,
     Transpose,
     name_of,
-)  # fmt: skip
+)
 from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
 from symprop.lower.tiles import contracted, dotted, started, transposable, transposed
 from symprop.optimizers import find

@@ -14,7 +14,8 @@ from symprop import Network
 from symprop.derivation import differentiate
 from symprop.loader import load
 from symprop.lower import lower
-from symprop.lower.program import Assign, Loop, Statement, is_sample
+from symprop.lower.program import Assign, Loop, Statement
+from symprop.lower.steps import is_sample
 from symprop.lower.unroll import MOST
 from symprop.network import Training
 from symprop.optimizers import OPTIMIZERS

@@ -20,21 +20,23 @@ from symprop.formulas import text
 from symprop.indices import accesses, free_indices, index_name, numbered
 from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH
 from symprop.lower.program import (
-    LANES,
-    SAMPLES,
     Assign,
-    Axis,
     Branch,
-    Contract,
     Fill,
     Kernel,
     Loop,
-    Matrix,
     Note,
     Product,
     Program,
     Statement,
     Storage,
+)
+from symprop.lower.steps import (
+    LANES,
+    SAMPLES,
+    Axis,
+    Contract,
+    Matrix,
     Tiling,
     Transpose,
     element,

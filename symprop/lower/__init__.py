@@ -33,10 +33,11 @@ from symprop.lower.contraction import contract
 from symprop.lower.expand import expand
 from symprop.lower.initial import initial_value
 from symprop.lower.memory import place
-from symprop.lower.program import Compute, Kernel, Lane, Program, Step
+from symprop.lower.program import Kernel, Program
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
+from symprop.lower.steps import Compute, Lane, Step
 from symprop.lower.storage import localise
 from symprop.lower.strategy import Layout, Products, Strategy, choose, few
 from symprop.lower.unroll import unroll

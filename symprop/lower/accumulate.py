@@ -24,7 +24,15 @@ from symprop.indices import (
     rebuild,
     substitute,
 )
-from symprop.lower.program import Compute, Lane, Step, element, extent, is_sample, name_of
+from symprop.lower.steps import (
+    Compute,
+    Lane,
+    Step,
+    element,
+    extent,
+    is_sample,
+    name_of,
+)
 
 __all__ = ["accumulate"]
 

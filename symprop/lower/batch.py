@@ -30,7 +30,13 @@ from symprop.indices import (
     substitute,
     summation,
 )
-from symprop.lower.program import SAMPLES, Compute, Lane, element, name_of
+from symprop.lower.steps import (
+    SAMPLES,
+    Compute,
+    Lane,
+    element,
+    name_of,
+)
 from symprop.lower.values import scopes
 from symprop.lower.vocabulary import Vocabulary
 from symprop.network import Equation

@@ -34,7 +34,7 @@ from symprop.indices import (
     summation,
 )
 from symprop.lower.matrices import matched
-from symprop.lower.program import (
+from symprop.lower.steps import (
     SAMPLES,
     Compute,
     Contract,

@@ -39,7 +39,7 @@ from symprop.indices import (
     substitute,
     summation,
 )
-from symprop.lower.program import name_of
+from symprop.lower.steps import name_of
 from symprop.lower.values import Values, appearing, key, scopes
 from symprop.network import Equation
 

@@ -15,7 +15,8 @@ import sympy
 from sympy import Basic, Idx, Indexed, Mul, Sum
 
 from symprop.indices import accesses, bound_indices, free_indices, size
-from symprop.lower.program import Initial, name_of
+from symprop.lower.program import Initial
+from symprop.lower.steps import name_of
 from symprop.network import Equation, Parameter
 
 __all__ = ["fans", "initial_value"]

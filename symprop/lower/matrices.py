@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 from sympy import Idx, Indexed
 
-from symprop.lower.program import Matrix, Multiply, extent, name_of
+from symprop.lower.steps import Matrix, Multiply, extent, name_of
 
 __all__ = ["matched"]
 

@@ -16,8 +16,9 @@ from math import prod
 
 from sympy import Basic, Idx
 
-from symprop.lower.program import Step, Storage
+from symprop.lower.program import Storage
 from symprop.lower.schedule import Nest, walk
+from symprop.lower.steps import Step
 
 __all__ = ["place"]
 

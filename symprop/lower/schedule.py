@@ -16,7 +16,15 @@ from functools import lru_cache
 from sympy import Basic, Idx
 
 from symprop.indices import substitute
-from symprop.lower.program import Access, Compute, Matrix, Multiply, Step, extent, is_sample
+from symprop.lower.steps import (
+    Access,
+    Compute,
+    Matrix,
+    Multiply,
+    Step,
+    extent,
+    is_sample,
+)
 
 __all__ = ["Nest", "schedule", "walk"]
 

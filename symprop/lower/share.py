@@ -30,7 +30,7 @@ from symprop.indices import (
     rebuild,
     summation,
 )
-from symprop.lower.program import name_of
+from symprop.lower.steps import name_of
 from symprop.lower.values import Values, appearing, key, scopes
 from symprop.network import Equation
 

@@ -17,23 +17,25 @@ from symprop.indices import bound_indices, branches, index_name, numbered, rebui
 from symprop.lower.program import (
     Assign,
     Branch,
-    Compute,
-    Contract,
     Fill,
-    Lane,
     Loop,
-    Matrix,
-    Multiply,
     Note,
     Product,
     Statement,
+)
+from symprop.lower.schedule import Nest
+from symprop.lower.steps import (
+    Compute,
+    Contract,
+    Lane,
+    Matrix,
+    Multiply,
     Step,
     Transpose,
     element,
     is_sample,
     name_of,
 )
-from symprop.lower.schedule import Nest
 
 __all__ = ["statements"]
 

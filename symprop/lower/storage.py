@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from sympy import Basic, Expr, Idx, Indexed, Symbol
 
 from symprop.indices import bound_indices, rebind, rebuild
-from symprop.lower.program import (
+from symprop.lower.schedule import Nest, walk
+from symprop.lower.steps import (
     Contract,
     Matrix,
     Multiply,
@@ -22,7 +23,6 @@ from symprop.lower.program import (
     element,
     name_of,
 )
-from symprop.lower.schedule import Nest, walk
 from symprop.lower.values import scopes
 
 __all__ = ["localise"]

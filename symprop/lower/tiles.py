@@ -32,7 +32,7 @@ from math import prod
 from sympy import Expr, Idx, Indexed, Integer
 
 from symprop.indices import free_indices
-from symprop.lower.program import (
+from symprop.lower.steps import (
     Axis,
     Contract,
     Lane,

@@ -26,11 +26,8 @@ from symprop.lower.program import (
     Note,
     Statement,
     Straight,
-    element,
-    extent,
-    is_sample,
-    name_of,
 )
+from symprop.lower.steps import element, extent, is_sample, name_of
 from symprop.lower.vocabulary import Vocabulary, new_name
 from symprop.network import Parameter
 

@@ -20,7 +20,7 @@ from symprop.indices import (
     size,
     substitute,
 )
-from symprop.lower.program import element, name_of
+from symprop.lower.steps import element, name_of
 from symprop.network import Equation
 
 __all__ = ["Values", "key", "scopes"]

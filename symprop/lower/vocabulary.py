@@ -9,7 +9,7 @@ from typing import Protocol
 from sympy import Idx
 
 from symprop.indices import numbered
-from symprop.lower.program import LANES, SAMPLES
+from symprop.lower.steps import LANES, SAMPLES
 from symprop.network import RESERVED, Equation, Network
 
 __all__ = ["Derived", "Vocabulary", "new_name", "vocabulary"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from symprop.lower.program import Axis, Contract, Transpose
+from symprop.lower.steps import Axis, Contract, Transpose
 from symprop.render.texts import call
 
 __all__ = ["Forms"]

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from symprop.lower.program import LANES, SAMPLES, Kernel, Program, Storage
+from symprop.lower.program import Kernel, Program, Storage
+from symprop.lower.steps import LANES, SAMPLES
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
 from symprop.options import Options

@@ -10,17 +10,19 @@ from sympy import Add, Expr, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
 from symprop.lower.program import (
-    LANES,
-    SAMPLES,
     Assign,
     Branch,
-    Contract,
     Fill,
     Loop,
-    Matrix,
     Note,
     Product,
     Statement,
+)
+from symprop.lower.steps import (
+    LANES,
+    SAMPLES,
+    Contract,
+    Matrix,
     Transpose,
     extent,
     length,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from sympy import Add, Expr, Idx, Mul, Symbol
 
 from symprop.formulas import text
-from symprop.lower.program import Assign, Note, Statement, element
+from symprop.lower.program import Assign, Note, Statement
+from symprop.lower.steps import element
 from symprop.lower.vocabulary import new_name
 from symprop.optimizers import Optimizer
 from symprop.printer import Printer

@@ -15,10 +15,8 @@ from symprop.lower.program import (
     Note,
     Statement,
     Straight,
-    element,
-    is_sample,
-    name_of,
 )
+from symprop.lower.steps import element, is_sample, name_of
 from symprop.network import Parameter
 from symprop.printer import Printer
 from symprop.render.frames import Frames
