@@ -83,7 +83,7 @@ def run_case(
     say: Callable[[str], None] = lambda message: None,
 ) -> Case:
     """Time symprop and `peers` on `network`; a contestant that fails is a row with the reason."""
-    derivation = differentiate(network)
+    derivation = differentiate(settings.described(network))
     workload = make(derivation, settings)
     optimizer = find(network.training.optimizer)
     work = count_step(derivation, optimizer, settings.batch_size, settings.dtype)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,12 @@ class Settings:
         chosen = samples or count
         batch = min(batch_size or network.training.batch_size, chosen)
         return cls(dtype or usual, chosen, batch, threads)
+
+    def described(self, network: Network) -> Network:
+        """Return `network` with this batch size in its description, which kernels are made for."""
+        found = copy(network)
+        found.training = replace(network.training, batch_size=self.batch_size)
+        return found
 
     @property
     def steps(self) -> int:
