@@ -265,9 +265,9 @@ def _few_block(W1, b1, W2, b2, x, p, workspace):
     _hot()
     samples = x.shape[0]
     net_h = _view(workspace, 0, (samples, 32))
-    h = _view(workspace, 64, (samples, 32))
+    h = _view(workspace, 128, (samples, 32))
     z = _view(workspace, 0, (samples, 10))
-    exp_z = _view(workspace, 20, (10,))
+    exp_z = _view(workspace, 40, (10,))
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
     _product_3(x, W1, net_h, b1, samples)
     for s in range(samples):
@@ -1498,8 +1498,8 @@ def _forward_blocks(W1, b1, W2, b2, x, p):
     """Compute the outputs, block by block."""
     _fit_inputs(W1, b1, W2, b2, x)
     n = x.shape[0]
-    if n <= 2:
-        workspace = _aligned(128)
+    if n <= 4:
+        workspace = _aligned(256)
         _few_block(W1, b1, W2, b2, x, p, workspace)
         return
     workspace = _aligned(3776)

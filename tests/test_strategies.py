@@ -30,7 +30,7 @@ from symprop.lower.steps import (
     Transpose,
     name_of,
 )
-from symprop.lower.strategy import LANES, LEAST, SCALARS, choose
+from symprop.lower.strategy import FEW, LANES, LEAST, SCALARS, choose
 from symprop.lower.tiles import contracted, dotted, started, transposable, transposed
 from symprop.optimizers import find
 from symprop.options import Options
@@ -93,16 +93,9 @@ def module(name: str, dtype: str, layout: str, products: str) -> ModuleType:
 
 
 @pytest.mark.parametrize("dtype", LANES)
-def test_lanes_want_two_samples(dtype: str) -> None:
-    assert choose(1, 100, 1000, dtype).layout == "rows"
-    assert choose(2, 100, 1000, dtype).layout == "lanes"
-
-
-@pytest.mark.parametrize("dtype", LANES)
-def test_variables_want_less_than_half_a_register(dtype: str) -> None:
-    half = LANES[dtype] // 2
-    assert choose(half - 1, 20, 20, dtype).scalars
-    assert choose(half, 20, 20, dtype).layout == "lanes"
+def test_a_few_samples_a_step_are_rows(dtype: str) -> None:
+    assert choose(FEW, 100, 1000, dtype).layout == "rows"
+    assert choose(FEW + 1, 100, 1000, dtype).layout == "lanes"
 
 
 @pytest.mark.parametrize("batch", [8, 33, 50, 100, 129, 1000, 10_000])
@@ -127,7 +120,7 @@ def test_the_outputs_of_a_few_samples_are_computed_in_rows(dtype: str) -> None:
     program = lower(derivation("classifier"), dtype, layout="lanes")  # type: ignore[arg-type]
     assert program.few is not None
     assert program.few.strategy.layout == "rows"
-    assert program.few.strategy.block == LANES[dtype] // 4
+    assert program.few.strategy.block == FEW
     assert [kernel.name for kernel in program.kernels] == ["forward", "few", "loss", "gradient"]
     assert lower(derivation("classifier"), dtype, layout="rows").few is None  # type: ignore[arg-type]
 
@@ -410,7 +403,7 @@ def whole(count: int, kernels: ModuleType) -> tuple[Any, list[np.ndarray]]:
     return kernels.Parameters(*parameters), data
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 17, 33, 50])
+@pytest.mark.parametrize("count", [1, 3, FEW, 5, 16, 17, 33, 50])
 def test_any_number_of_samples_has_the_same_bits_in_lanes_and_in_rows(count: int) -> None:
     """A few samples; blocks of 32 are one register, two, a part of one, and two blocks."""
     lanes = module("exact", "float64", "lanes", "tiles")

@@ -1,13 +1,12 @@
 """How kernels go about their work: layout, block size and the form of products, with the reasons.
 
-The cost model. With two samples a step or more, the sample is the *last* axis of every tensor
+The cost model. With more than `FEW` samples a step, the sample is the *last* axis of every tensor
 ("lanes"): each line of a kernel works on neighbouring samples in neighbouring lanes, whatever the
 width of a layer, and no reduction crosses lanes but the sums over the samples. A vector register
 holds `LANES` numbers (512 bits; narrower processors take two or four registers), and lanes without
-a sample cost as much as others. Yet two samples a step take half the time in lanes, measured
-with dense layers of 32 to 512, convolutions and attention. With one sample a step it is
-the *first* axis ("rows"): vectors lie along a layer, which takes a fifth to three quarters of the
-time.
+a sample cost as much as others. With fewer samples a step it is the *first* axis ("rows"): vectors
+lie along a layer. Measured with dense layers of 32 to 512, convolutions and attention, one sample
+takes a fifth to 0.8 of the time in rows, four take 0.6 to 1.04, and six are as fast in lanes.
 
 A kernel works on a block of samples: as many as a training step has, rounded up to whole
 registers, but at most as many as keep all values of a block in `CACHE` bytes. It is not cut below
@@ -15,15 +14,13 @@ registers, but at most as many as keep all values of a block in `CACHE` bytes. I
 must be worth it, twice as much where the weights do not fit into that cache either.
 A larger step takes several blocks, as equal as they can be.
 
-Outputs alone are asked for one sample at a time, too, in a loop that steers or integrates.
-So where the training is in lanes there is a kernel in rows for `few` samples, a quarter of a
-register: one sample takes it a fifth to a half of the time.
+Outputs alone are asked for one sample at a time, too, in a loop that steers or integrates. So where
+the training is in lanes, there is a kernel in rows for the outputs of a few samples (`few`).
 
-Where the samples of a step fill less than half a register, a network with at most `SCALARS`
-parameters and twice as many values of a sample is trained by a loop in which each of them is a
-variable of its own ("scalars"): a step of tens of nanoseconds cannot wait for memory. Measured
-with Adam: 22 parameters are 7 times as fast as in rows, 94 no faster, since they find no registers,
-and they take Numba five times as long to compile.
+In rows, a network with at most `SCALARS` parameters and twice as many values of a sample is trained
+by a loop in which each of them is a variable of its own ("scalars"): a step of tens of nanoseconds
+cannot wait for memory. Measured with Adam: 22 parameters are 7 times as fast as in rows, 94 no
+faster, since they find no registers, and they take Numba five times as long to compile.
 """
 
 from __future__ import annotations
@@ -31,7 +28,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CACHE", "LANES", "LEAST", "SCALARS", "Layout", "Products", "Strategy", "choose", "few"]
+__all__ = [
+    "CACHE",
+    "FEW",
+    "LANES",
+    "LEAST",
+    "SCALARS",
+    "Layout",
+    "Products",
+    "Strategy",
+    "choose",
+    "few",
+]
 
 Layout = Literal["model", "lanes", "rows", "scalars"]
 """Where the sample is: by the cost model, the last axis of every tensor, or the first.
@@ -44,6 +52,9 @@ Products = Literal["model", "tiles", "blas", "loops"]
 
 LANES = {"float32": 16, "float64": 8}
 """Numbers in a vector register of 512 bits."""
+
+FEW = 4
+"""The greatest number of samples a step that are rows."""
 
 CACHE = {"lanes": 48 * 1024, "rows": 512 * 1024}
 """Bytes that the values of a block may take.
@@ -102,9 +113,9 @@ def choose(
     """
     lanes, itemsize = LANES[dtype], _ITEMSIZES[dtype]
     if layout == "model":
+        layout = "lanes" if batch > FEW else "rows"
         tiny = max(weights, width / 2) <= SCALARS and products == "model"
-        layout = "lanes" if batch > 1 else "rows"
-        layout = "scalars" if tiny and 2 * batch < lanes else layout
+        layout = "scalars" if layout == "rows" and tiny else layout
     if layout != "lanes":
         return _in_rows(batch, itemsize * max(1, width), products, layout == "scalars")
     fit = CACHE[layout] // (itemsize * max(1, width))
@@ -118,12 +129,11 @@ def choose(
 def few(strategy: Strategy) -> Strategy:
     """Return the strategy for the outputs of a few samples, beside one in lanes.
 
-    >>> few(choose(32, 200, 2410, "float32")).block
-    4
+    >>> few(choose(32, 200, 2410, "float32")).layout
+    'rows'
     """
-    samples = strategy.lanes // 4
-    reason = f"for {samples} samples or less: vectors lie along a layer"
-    return Strategy(0, samples, strategy.products, reason)
+    reason = f"for {FEW} samples or less: vectors lie along a layer"
+    return Strategy(0, FEW, strategy.products, reason)
 
 
 def _in_rows(batch: int, size: int, products: Products, scalars: bool) -> Strategy:
