@@ -411,7 +411,7 @@ def inside(name: str, function: str) -> Any:
     return njit(lambda parameters, arrays: run(parameters, *arrays))
 
 
-@pytest.mark.parametrize("name", ["digits", "kumar"])
+@pytest.mark.parametrize("name", ["digits", "online", "kumar"])
 def test_compiled_callers_get_what_python_gets(name: str) -> None:
     for function in FUNCTIONS:
         parameters, *arrays = arguments(name, "float64", function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import classics
@@ -81,8 +82,16 @@ def normalised() -> Network:
     return net
 
 
+def online() -> Network:
+    """Digits, trained sample by sample: in rows."""
+    network = digits()
+    network.training = replace(network.training, batch_size=1)
+    return network
+
+
 BUILDERS = {
     "kumar": classics.kumar, "digits": digits, "attention": attention, "tied": tied,
+    "online": online,
     "normalised": normalised, "convolution": zoo.ZOO["convolution"],
     "embedding": zoo.ZOO["embedding"],
 }  # fmt: skip

@@ -18,7 +18,7 @@ from sympy import Basic, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.formulas import text
 from symprop.indices import accesses, free_indices, index_name, numbered
-from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH
+from symprop.lower.contraction import COLUMNS, MINIMUM, NOMINAL_BATCH
 from symprop.lower.program import (
     Assign,
     Branch,
@@ -324,10 +324,11 @@ class _Lister:
             return (f"loops: {work} multiply-adds < {MINIMUM}",)
         if self.conditions:
             return ("loops: what is added depends on a condition",)
-        if self.strategy.lanes or self.strategy.products == "blas":
-            form = "a tile" if self.strategy.lanes else "a matrix product"
-            return (f"loops: its indices are no rows and columns of {form}",)
-        return (f"loops: {work} multiply-adds, but no matrix product of {MINIMUM} or more",)
+        if self.strategy.lanes:
+            return ("loops: its indices are no rows and columns of a tile",)
+        if self.strategy.products == "blas":
+            return ("loops: its indices are no rows and columns of a matrix product",)
+        return (f"loops: no line of {COLUMNS} or more, and no matrix product",)
 
 
 def _count(index: Idx, strategy: Strategy) -> int:

@@ -118,11 +118,11 @@ class Calls:
     def _made(self) -> dict[str, object]:
         """Return what makes the arrays that the loops over the blocks fill, for compiled callers.
 
-        They may pass arrays of any layout, but lanes are collected from contiguous ones.
+        They may pass arrays of any layout, but vectors are read from contiguous ones.
         """
         parameters = [parameter.name for parameter in self.frames.network.parameters]
         data = [variable.name for variable in self.frames.data]
-        form = "np.ascontiguousarray({})" if self.frames.lanes else "{}"
+        form = "np.ascontiguousarray({})" if self.frames.vectors else "{}"
         named = {name: f"parameters.{name}" for name in parameters}
         named |= {name: form.format(name) for name in data}
         found: dict[str, object] = {}
