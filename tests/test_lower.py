@@ -228,6 +228,17 @@ def test_only_large_products_are_called(width: int, tiles: int, matrices: int) -
     assert (width**2 > WEIGHTS) == bool(matrices)
 
 
+def test_large_weights_of_what_is_no_matrix_product_are_read_in_tiles() -> None:
+    net = Network("wide")
+    o, c, r, q = net.index("o", 700), net.index("c", 70), net.index("r", 3), net.index("q", 8)
+    x, t = net.input("x", c, net.index("p", 10)), net.target("t", o, q)
+    w = net.parameter("w", o, c, r)
+    z = net.output("z", Sum(w[o, c, r] * x[c, q + r], c, r), o, q)
+    net.loss(Sum((z[o, q] - t[o, q]) ** 2, o, q))
+    assert WEIGHTS < 700 * 70 * 3
+    assert any(isinstance(line, Contract) for line in walk(kernels(net).forward.body))
+
+
 def test_the_gradient_by_an_input_is_not_computed() -> None:
     text = str(kernels(classics.dense()).gradient)
     assert "dL/dx" not in text

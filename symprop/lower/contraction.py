@@ -9,8 +9,8 @@ Cost rule: a product costs a call and a few vectors of remainders whatever it co
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
 worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples in rows. In
 lanes a tile also needs rows, values that are read once and used for several sums: without, it reads
-as much as a loop does. In rows it needs `COLUMNS`, so that there are vectors, and weights that stay
-in a cache, since it reads them for each sample; else the product is left to BLAS.
+as much as a loop does. In rows it needs `COLUMNS`, so that there are vectors. It reads weights for
+each sample: where these stay in no cache, a product of matrices is left to BLAS.
 """
 
 from __future__ import annotations
@@ -284,12 +284,13 @@ class _Contraction:
         work = prod(extent(index) or samples for index in indices)
         if forced == "loops" or (forced == "model" and work < MINIMUM):
             return None
+        tiles = None
         if lanes or forced != "blas":
             tiles = self._tiles(target, first, second, summed, work)
-            if tiles is not None or lanes or forced == "tiles":
-                return tiles
+        if lanes or forced == "tiles" or (tiles is not None and not self._streams(tiles[-1])):
+            return tiles
         found = matched(target, first, second, summed, self.shapes)
-        return None if found is None else [found]
+        return tiles if found is None else [found]
 
     def _tiles(
         self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx], work: int
@@ -319,9 +320,13 @@ class _Contraction:
         """Tell whether a tile reads less than a loop does or, in rows, more at a time."""
         if self.strategy.lanes:
             return tile.tiling.rows.count != 1
-        weights = [leaf for leaf in tile.read if not any(map(is_sample, leaf.indices))]
-        most = max((prod(self.shapes[name_of(leaf)]) for leaf in weights), default=0)
-        return (tile.tiling.columns.count or 0) >= COLUMNS and most <= WEIGHTS
+        return (tile.tiling.columns.count or 0) >= COLUMNS
+
+    def _streams(self, product: Step) -> bool:
+        """Tell whether a tile in rows reads weights for each sample that stay in no cache."""
+        read = product.read if isinstance(product, Contract) else ()
+        weights = [leaf for leaf in read if not any(map(is_sample, leaf.indices))]
+        return any(prod(self.shapes[name_of(leaf)]) > WEIGHTS for leaf in weights)
 
     def _with_copy(
         self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]
