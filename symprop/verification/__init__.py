@@ -32,6 +32,9 @@ from symprop.verification.replay import replay, replay_long
 
 __all__ = ["Agreement", "Report", "check", "verify", "verify_training"]
 
+SEVERAL = 8
+"""Samples of a batch that is longer than those for which kernels have another way."""
+
 LONG = 2053
 """Samples of a long batch: a prime beyond two blocks of the kernels, so that the last is cut."""
 
@@ -289,10 +292,16 @@ class _Verification:
 def compare_kernels(
     derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
 ) -> list[Row]:
-    """Compare `forward`, `loss` and `backward` at `point`, for its batch and its first sample."""
+    """Compare `forward`, `loss` and `backward` at `point`, for its batch and its first sample.
+
+    The samples are also repeated: a few may take another way through the kernels than several,
+    and these another one than more than a kernel works on at a time.
+    """
     found = _compare_batch(derivation, module, point, values, label)
     if label.startswith("moderate"):
         found += _compare_long(derivation, module, point, values, label)
+    else:
+        found += _compare_repeated(derivation, module, point, values, label, SEVERAL)
     if point.samples == 1:
         return found
     first = {
@@ -343,17 +352,25 @@ def _compare_long(
     derivation: Derived, module: Any, point: Point, values: Evaluation, label: str
 ) -> list[Row]:
     """Compare a batch of more samples than a kernel works on at a time: they repeat."""
-    network, form = derivation.network, arithmetic(point.dtype)
-    long = point.repeated(LONG)
+    rows = _compare_repeated(derivation, module, point, values, label, LONG)
     label = f"{label}, {LONG} samples"
-    inputs = [long.data[variable.name] for variable in network.inputs]
-    outputs = call(module, "forward", label, parameters_of(module, long.parameters), *inputs)
-    last = np.arange(LONG)[-point.samples :]
+    return rows + _compare_means(derivation, module, point.repeated(LONG), values, label)
+
+
+def _compare_repeated(
+    derivation: Derived, module: Any, point: Point, values: Evaluation, label: str, count: int
+) -> list[Row]:
+    """Compare the last outputs of `count` samples, those of `point` in turn."""
+    network, form, own = derivation.network, arithmetic(point.dtype), point.samples
+    point, label = point.repeated(count), f"{label}, {count} samples"
+    inputs = [point.data[variable.name] for variable in network.inputs]
+    outputs = call(module, "forward", label, parameters_of(module, point.parameters), *inputs)
+    last = np.arange(count)[-own:]
     rows = []
     for name, got in _named_outputs(network, outputs).items():
-        expected = values.values[name].select(last % point.samples, point.samples)
+        expected = values.values[name].select(last % own, own)
         rows.append(compare("output", name, np.asarray(got)[last], expected, label, form))
-    return rows + _compare_means(derivation, module, long, values, label)
+    return rows
 
 
 def _named_outputs(network: Network, outputs: Any) -> dict[str, Any]:
