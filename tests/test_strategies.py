@@ -342,6 +342,14 @@ def walk(statements):
             yield from walk(statement.body)
 
 
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(name: str) -> None:
+    """A loop counts its additions, a product its sums; none counts the samples of a block."""
+    ways = (lower(derivation(name), layout=x, products=y) for x, y in WAYS)  # type: ignore[arg-type]
+    found = [program.work for program in ways]
+    assert max(found) < 2 * min(found)
+
+
 def test_every_large_product_of_digits_is_a_tile() -> None:
     program = lower(differentiate(load_example("digits")), "float32")
     found = [s for s in walk(program.gradient.body) if isinstance(s, Contract)]

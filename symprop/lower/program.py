@@ -14,7 +14,7 @@ from math import prod
 from sympy import Basic, Expr, Function, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
-from symprop.lower.steps import Contract, Lane, Matrix, Transpose, extent, length
+from symprop.lower.steps import Contract, Matrix, Transpose, extent, length
 from symprop.lower.strategy import Strategy
 from symprop.network import Value, Variable
 
@@ -171,8 +171,8 @@ class Program:
     @property
     def work(self) -> int:
         """Operations of the gradient for one sample, about: a function counts as ten."""
-        block = self.strategy.block
-        return _work(self.gradient.body, block) // (block if self.strategy.lanes else 1)
+        samples = self.strategy.block if self.strategy.lanes else 1
+        return _work(self.gradient.body, samples) // samples
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -186,23 +186,22 @@ class Program:
         return "\n\n".join(map(str, self.kernels))
 
 
-def _work(statements: Iterable[Statement], block: int) -> int:
-    """Return about how many operations some statements are, for `block` samples in lanes."""
+def _work(statements: Iterable[Statement], samples: int) -> int:
+    """Return about how many operations some statements are, for so many samples."""
     total = 0
     for statement in statements:
         match statement:
             case Loop(index, body):
-                samples = 1 if extent(index) is None and not isinstance(index, Lane) else block
-                total += (extent(index) or samples) * _work(body, block)
+                total += (extent(index) or samples) * _work(body, samples)
             case Branch(cases):
-                total += max(_work(body, block) for _, body in cases)
+                total += max(_work(body, samples) for _, body in cases)
             case Contract():
                 tiling = statement.tiling
                 axes = (tiling.columns, tiling.rows, *tiling.terms, *tiling.loops)
-                total += 2 * prod(axis.count or block for axis in axes)
+                total += 2 * prod(axis.count or samples for axis in axes)
             case Product(_, left, right):
                 indices = {*left.rows, *left.columns, *right.rows, *right.columns}
-                total += 2 * prod(extent(index) or 1 for index in indices)
+                total += 2 * prod(extent(index) or samples for index in indices)
             case Assign(_, value):
                 total += 1 + value.count_ops() + 9 * len(value.atoms(Function))
     return total
