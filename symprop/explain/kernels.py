@@ -18,7 +18,7 @@ from sympy import Basic, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.formulas import text
 from symprop.indices import accesses, free_indices, index_name, numbered
-from symprop.lower.contraction import COLUMNS, MINIMUM, NOMINAL_BATCH
+from symprop.lower.contraction import COLUMNS, MINIMUM, NOMINAL_BATCH, counted
 from symprop.lower.program import (
     Assign,
     Branch,
@@ -317,7 +317,7 @@ class _Lister:
         factors = [f for f in Mul.make_args(statement.value) if isinstance(f, Indexed)]
         if not statement.accumulate or len(factors) < 2:
             return ()
-        work = prod(_count(index, self.strategy) for index in self.loops)
+        work = prod(counted(index, self.strategy) for index in self.loops)
         if self.strategy.products == "loops":
             return ("loops: asked for",)
         if self.strategy.products == "model" and work < MINIMUM:
@@ -331,23 +331,17 @@ class _Lister:
         return (f"loops: no line of {COLUMNS} or more, and no matrix product",)
 
 
-def _count(index: Idx, strategy: Strategy) -> int:
-    """Return how many values an index has where multiply-adds are counted."""
-    samples = strategy.block if strategy.lanes else NOMINAL_BATCH
-    return samples if is_sample(index) else extent(index) or samples
-
-
 def _blas(product: Product, strategy: Strategy) -> str:
     """Return how a matrix product is computed, and why."""
     rows, terms = (_room(group) for group in _sides(product.left))
     columns = _room(_sides(product.right)[1])
     work = prod(
-        _count(index, strategy)
+        counted(index, strategy)
         for index in {*product.left.rows, *product.left.columns, *_sides(product.right)[1]}
     )
     why = f"{work} multiply-adds >= {MINIMUM}" if work >= MINIMUM else "asked for"
-    counted = f" for {NOMINAL_BATCH} samples" if work >= MINIMUM and _sampled(product) else ""
-    return f"BLAS, np.dot: {why}{counted}; {rows} x {terms} times {terms} x {columns}"
+    batch = f" for {NOMINAL_BATCH} samples" if work >= MINIMUM and _sampled(product) else ""
+    return f"BLAS, np.dot: {why}{batch}; {rows} x {terms} times {terms} x {columns}"
 
 
 def _sampled(product: Product) -> bool:

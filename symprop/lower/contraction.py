@@ -57,7 +57,7 @@ from symprop.lower.tiles import (
     transposed_axes,
 )
 
-__all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract"]
+__all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "counted"]
 
 MINIMUM = 2048
 """The least number of multiply-adds for which a matrix product is called."""
@@ -72,6 +72,12 @@ NOMINAL_BATCH = 32
 """The number of samples for which multiply-adds are counted."""
 
 Group = tuple[Idx, ...]
+
+
+def counted(index: Idx, strategy: Strategy) -> int:
+    """Return how many values an index has where multiply-adds are counted."""
+    samples = strategy.block if strategy.lanes else NOMINAL_BATCH
+    return samples if is_sample(index) else extent(index) or samples
 
 
 def contract(
@@ -279,9 +285,8 @@ class _Contraction:
     ) -> list[Step] | None:
         """Return the steps of a product of two tensors, in the form that the strategy allows."""
         forced, lanes = self.strategy.products, self.strategy.lanes
-        samples = self.strategy.block if lanes else NOMINAL_BATCH
         indices = {*target.indices, *free_indices(first), *free_indices(second)}
-        work = prod(extent(index) or samples for index in indices)
+        work = prod(counted(index, self.strategy) for index in indices)
         if forced == "loops" or (forced == "model" and work < MINIMUM):
             return None
         tiles = None
@@ -302,7 +307,7 @@ class _Contraction:
         found = contracted(target, first, second, order, self.shapes)
         if found is None and self.strategy.lanes:
             found = self._with_copy(target, first, second, order, before)
-        if found is None and not self.strategy.lanes:
+        elif found is None:
             found = dotted(target, first, second, order, self.shapes)
         if found is None or not (forced or self._worth(found)):
             return None
@@ -311,10 +316,10 @@ class _Contraction:
         return [*before, replace(found, reason="forced" if forced else self._reason(work, found))]
 
     def _reason(self, work: int, tile: Contract) -> str:
+        enough = f"{work} multiply-adds >= {MINIMUM}"
         if self.strategy.lanes:
-            return f"{work} multiply-adds >= {MINIMUM}, {tile.tiling.rows.count} rows"
-        counted = f"{work} multiply-adds >= {MINIMUM} for {NOMINAL_BATCH} samples"
-        return f"{counted}, {tile.tiling.columns.count} columns"
+            return f"{enough}, {tile.tiling.rows.count} rows"
+        return f"{enough} for {NOMINAL_BATCH} samples, {tile.tiling.columns.count} columns"
 
     def _worth(self, tile: Contract) -> bool:
         """Tell whether a tile reads less than a loop does or, in rows, more at a time."""

@@ -24,7 +24,7 @@ the columns this tensor stands still or is contiguous too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -97,11 +97,7 @@ def contracted(
     target: Indexed, first: Expr, second: Expr, summed: Iterable[Idx], shapes: Shapes
 ) -> Contract | None:
     """Return ``target = Sum(first*second, summed)`` for tiles; None where it has no columns."""
-    for left, right in ((first, second), (second, first)):
-        found = _tiling(target, left, right, tuple(summed), shapes)
-        if found is not None:
-            return Contract(target, left, right, found)
-    return None
+    return next(_contracts(target, first, second, summed, shapes, _Moves.tiling), None)
 
 
 def dotted(
@@ -112,18 +108,34 @@ def dotted(
     Along one summed index both operands are contiguous. Of the two, `left` is the one
     that has more rows.
     """
-    found = []
-    for left, right in ((first, second), (second, first)):
-        tiling = _dots(target, left, right, tuple(summed), shapes)
-        if tiling is not None:
-            found.append(Contract(target, left, right, tiling))
+    found = _contracts(target, first, second, summed, shapes, _Moves.dots)
     return max(found, key=lambda product: product.tiling.rows.count or 0, default=None)
+
+
+def _contracts(
+    target: Indexed,
+    first: Expr,
+    second: Expr,
+    summed: Iterable[Idx],
+    shapes: Shapes,
+    tiled: Callable[[_Moves], Tiling | None],
+) -> Iterator[Contract]:
+    """Yield the product with either operand as `left`, where it can be `tiled`."""
+    summed = tuple(summed)
+    for left, right in ((first, second), (second, first)):
+        moves = _moves((left, right, target), summed, shapes)
+        tiling = None if moves is None else tiled(moves)
+        if tiling is not None:
+            yield Contract(target, left, right, tiling)
 
 
 def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
     """Return the product whose sums start from `start`; None where that takes other tiles."""
-    made = _tiling if contract.tiling.columns.out else _dots
-    found = made(contract.target, contract.left, contract.right, contract.summed, shapes, start)
+    leaves = (contract.left, contract.right, contract.target, start)
+    moves = _moves(leaves, contract.summed, shapes)
+    if moves is None:
+        return None
+    found = moves.tiling() if contract.tiling.columns.out else moves.dots()
     if found is None:
         return None
     found = replace(found, over=contract.tiling.over)
@@ -136,10 +148,31 @@ class _Moves:
     """How a product moves along the indices of its target, outermost first, and the summed ones."""
 
     own: dict[Idx, Axis]
-    summed: list[Axis]
+    summed: tuple[Axis, ...]
     offsets: tuple[int, ...]
 
-    def around(self, columns: tuple[Idx, ...] = ()) -> tuple[Axis, tuple[Axis, ...]]:
+    def tiling(self) -> Tiling | None:
+        """Return the tiling along the last indices of the target; None where it has no columns."""
+        columns = _columns(self.own)
+        if columns is None or not self.summed:
+            return None
+        lanes = isinstance(columns[-1], Lane)
+        width = None if lanes else prod(self.own[index].count or 1 for index in columns)
+        rows, loops = self._around(columns)
+        along = replace(self.own[columns[-1]], count=width)
+        return Tiling(along, rows, self.summed, loops, self.offsets)
+
+    def dots(self) -> Tiling | None:
+        """Return the tiling along a summed index; None where not both operands are contiguous."""
+        lines = (axis for axis in self.summed if (axis.left, axis.right) == (1, 1) and axis.count)
+        line = next(lines, None)
+        if line is None:
+            return None
+        others = tuple(axis for axis in self.summed if axis is not line) or (Axis(1, 0, 0, 0),)
+        rows, loops = self._around()
+        return Tiling(line, rows, others, loops, self.offsets)
+
+    def _around(self, columns: tuple[Idx, ...] = ()) -> tuple[Axis, tuple[Axis, ...]]:
         """Return the rows, and the loops around them, of a product with these columns.
 
         The samples, of which there may be one, are no rows.
@@ -152,67 +185,19 @@ class _Moves:
         return chosen, (*rows, *_merged(loops))
 
 
-def _moves(
-    target: Indexed,
-    left: Expr,
-    right: Expr,
-    summed: tuple[Idx, ...],
-    shapes: Shapes,
-    start: Expr | None,
-) -> _Moves | None:
-    """Return the moves of a product; None where they are not regular."""
-    leaves = (left, right, target, *([] if start is None else [start]))
-    if not all(isinstance(leaf, Indexed) for leaf in leaves):
-        return None
-    places = [place for leaf in leaves if (place := _affine(leaf, shapes)) is not None]
-    if len(places) < len(leaves) or not all(isinstance(part, Idx) for part in target.indices):
-        return None
-    if len(set(target.indices)) < len(target.indices):
+def _moves(leaves: tuple[Expr, ...], summed: tuple[Idx, ...], shapes: Shapes) -> _Moves | None:
+    """Return the moves of left, right, target and perhaps start; None where not regular."""
+    indexed = (leaf for leaf in leaves if isinstance(leaf, Indexed))
+    places = [place for leaf in indexed if (place := _affine(leaf, shapes)) is not None]
+    own = leaves[2].indices if len(places) == len(leaves) else ()
+    if not own or not all(isinstance(part, Idx) for part in own) or len(set(own)) < len(own):
         return None
 
     def axis(index: Idx) -> Axis:
         return Axis(extent(index), *(place.strides.get(index, 0) for place in places))
 
-    own = {index: axis(index) for index in target.indices}
     offsets = (*(place.constant for place in places), 0)[:4]
-    return _Moves(own, [axis(index) for index in summed], offsets)
-
-
-def _tiling(
-    target: Indexed,
-    left: Expr,
-    right: Expr,
-    summed: tuple[Idx, ...],
-    shapes: Shapes,
-    start: Expr | None = None,
-) -> Tiling | None:
-    moves = _moves(target, left, right, summed, shapes, start)
-    columns = None if moves is None else _columns(moves.own)
-    if moves is None or columns is None or not moves.summed:
-        return None
-    lanes = isinstance(columns[-1], Lane)
-    width = None if lanes else prod(moves.own[index].count or 1 for index in columns)
-    rows, loops = moves.around(columns)
-    along = replace(moves.own[columns[-1]], count=width)
-    return Tiling(along, rows, _terms(moves.summed), loops, moves.offsets)
-
-
-def _dots(
-    target: Indexed,
-    left: Expr,
-    right: Expr,
-    summed: tuple[Idx, ...],
-    shapes: Shapes,
-    start: Expr | None = None,
-) -> Tiling | None:
-    moves = _moves(target, left, right, summed, shapes, start)
-    terms = () if moves is None else _terms(moves.summed)
-    line = next((axis for axis in terms if (axis.left, axis.right) == (1, 1) and axis.count), None)
-    if moves is None or line is None:
-        return None
-    others = tuple(axis for axis in terms if axis is not line) or (Axis(1, 0, 0, 0),)
-    rows, loops = moves.around()
-    return Tiling(line, rows, others, loops, moves.offsets)
+    return _Moves({index: axis(index) for index in own}, _terms(map(axis, summed)), offsets)
 
 
 def _columns(moves: dict[Idx, Axis]) -> tuple[Idx, ...] | None:
@@ -233,8 +218,9 @@ def _columns(moves: dict[Idx, Axis]) -> tuple[Idx, ...] | None:
     return found or None
 
 
-def _terms(axes: list[Axis]) -> tuple[Axis, ...]:
+def _terms(axes: Iterable[Axis]) -> tuple[Axis, ...]:
     """Return the summed dimensions, the samples first."""
+    axes = tuple(axes)
     samples = [axis for axis in axes if axis.count is None]
     return (*samples, *_merged([axis for axis in axes if axis.count is not None]))
 

@@ -209,8 +209,8 @@ class Calls:
             place = self.frames.named["workspace"]
             yield f"{'    ' * depth}{place} = {self.frames.memory(kernel.size)}"
 
-    def _start(self, kernel: Kernel) -> Iterator[str]:
-        """Yield the room for a block."""
+    def _room(self, kernel: Kernel) -> Iterator[str]:
+        """Yield the lines that make room for a block."""
         yield from self.batches.shared(kernel) if self.frames.lanes else self._workspace(kernel, 1)
 
     def _loop(self, kernel: Kernel) -> Iterator[str]:
@@ -230,7 +230,7 @@ class Calls:
             arrays = [variable.name for variable in (*few.data, *few.outputs)]
             yield from call("_few_block(", self._arguments(few, arrays), depth=2)
             yield "        return"
-        yield from self._start(kernel)
+        yield from self._room(kernel)
         yield from self._loop(kernel)
         yield from call("_forward_block(", self._block_arguments(kernel), depth=2)
         if self.frames.lanes:
@@ -239,7 +239,7 @@ class Calls:
     def _loss(self) -> Iterator[str]:
         kernel, total = self.frames.program.loss, self.frames.named["total"]
         yield from self._fitted(kernel)
-        yield from self._start(kernel)
+        yield from self._room(kernel)
         yield f"    {total} = 0.0"
         yield from self._loop(kernel)
         yield from call(f"{total} += _loss_block(", self._block_arguments(kernel), depth=2)
@@ -248,7 +248,7 @@ class Calls:
     def _backward(self) -> Iterator[str]:
         kernel, n = self.frames.program.gradient, self.frames.named
         yield from self._fitted(kernel)
-        yield from self._start(kernel)
+        yield from self._room(kernel)
         yield f"    {n['part']} = {self.frames.memory(self.frames.size)}"
         yield f"    {n['total']} = 0.0"
         yield from self._loop(kernel)

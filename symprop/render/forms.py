@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from symprop.lower.steps import Axis, Contract, Transpose
-from symprop.render.texts import call
+from symprop.render.texts import call, tupled
 
 __all__ = ["Forms"]
 
@@ -70,4 +70,4 @@ def _axis(axis: Axis, begun: bool = False) -> str:
 
 
 def _axes(axes: tuple[Axis, ...]) -> str:
-    return f"({', '.join(map(_axis, axes))}{',' if len(axes) == 1 else ''})"
+    return tupled([_axis(axis) for axis in axes])

@@ -19,7 +19,7 @@ from symprop.options import Options
 from symprop.printer import Printer
 from symprop.render.forms import Forms
 from symprop.render.lines import Lines
-from symprop.render.texts import call, joined
+from symprop.render.texts import call, joined, tupled
 
 __all__ = ["Frames"]
 
@@ -148,7 +148,7 @@ class Frames:
         workspace = self.named["workspace"]
         if self.vectors:
             lengths = [self.samples] if storage.sampled else []
-            shape = _tuple([*lengths, *map(str, storage.shape)])
+            shape = tupled([*lengths, *map(str, storage.shape)])
             return f"    {name} = _view({workspace}, {low}, {shape})"
         if not storage.sampled:
             view = f"{workspace}[{low}:{low + width}]"
@@ -194,10 +194,6 @@ class Frames:
 
 def _reshape(shape: tuple[int, ...]) -> str:
     return f".reshape({shape})" if len(shape) > 1 else ""
-
-
-def _tuple(parts: list[str]) -> str:
-    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def _words(line: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["WIDTH", "call", "joined", "wrapped"]
+__all__ = ["WIDTH", "call", "joined", "tupled", "wrapped"]
 
 WIDTH = 100
 """Columns of a line."""
@@ -29,6 +29,15 @@ def call(head: str, parts: Sequence[str], tail: str = ")", depth: int = 0) -> li
 def joined(lines: Iterable[str]) -> str:
     """Return lines as one text, without a newline at its end."""
     return "\n".join(lines)
+
+
+def tupled(parts: Sequence[str]) -> str:
+    """Return the text of a tuple.
+
+    >>> tupled(["a"]), tupled(["a", "b"])
+    ('(a,)', '(a, b)')
+    """
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def wrapped(head: str, value: str, depth: int) -> Iterator[str]:
