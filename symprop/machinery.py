@@ -409,6 +409,7 @@ def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
 _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
 _LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
 _AHEAD = 16  # terms
+_HEIGHTS = 4, 2, 1  # rows of a tile where it is not known before how many there are
 _NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
 
 
@@ -498,7 +499,8 @@ class _Product:
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions, self.across = dimensions, None
         self.columns, self.rows, self.terms, loops, _, self.over, _ = dimensions
-        self.large = len(self.terms) == 1 and self.rows[0] * (self.terms[0][0] or 128) >= _LARGE
+        size = (self.rows[0] or 0) * (self.terms[0][0] or 128)
+        self.large = len(self.terms) == 1 and size >= _LARGE
         self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
         if self.columns[1]:
             still = [loop for loop in loops if loop[0] is not None and not loop[1]]
@@ -514,8 +516,9 @@ class _Product:
         # from one vector of a tile to the next: in left, right, out and start
         narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
         self.steps: tuple[int, ...] = (self.across or narrow)[1:]
-        panels, wide = self.panels(count)
-        most = max(tall * len(widths) for *_, widths, tall in panels)
+        sections = [(section, *self.panels(section[2], count)) for section in self.sections(count)]
+        wide = max(wide for *_, wide in sections)
+        most = max(tall * len(w) for _, panels, _ in sections for *_, w, tall in panels)
         self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
         size = _PANEL // (wide * w.lanes * w.bytes)
         if self.large and self.terms[0][2] > wide * w.lanes:
@@ -523,14 +526,26 @@ class _Product:
             self.copy = w.builder.bitcast(copy, right.type)
         around = w.nest(self.dimensions.counted(count), self.dimensions.offsets)
         with around as outer, self.blocks(size, count) as block:
-            for start, stop, widths, tall in panels:
-                turn = len(widths) * (1 if self.across else w.lanes)
-                moves = self.steps if self.across else self.moves
-                with w.loop(start, stop, turn) as place:
-                    starts = w.along(outer, place, moves)
-                    for inner, width in self.lines(starts, count):
-                        own = [width] * len(widths) if self.across else widths
-                        self.panel(inner, own, tall, block)
+            for section, panels, _ in sections:
+                for start, stop, widths, tall in panels:
+                    turn = len(widths) * (1 if self.across else w.lanes)
+                    moves = self.steps if self.across else self.moves
+                    with w.loop(start, stop, turn) as place:
+                        starts = w.along(outer, place, moves)
+                        for inner, width in self.lines(starts, count):
+                            own = [width] * len(widths) if self.across else widths
+                            self.panel(inner, own, section, tall, block)
+
+    def sections(self, count: Any) -> list[tuple[Any, Any, int]]:
+        """Return the sections of the rows: (start, stop, rows that are tiled together).
+
+        Of rows that are counted when the code runs each section takes as many as it can.
+        """
+        w, rows = self.w, self.rows[0]
+        if rows is not None:
+            return [(0, rows, rows)]
+        stops = [w.builder.and_(count, w.index(-tall)) for tall in _HEIGHTS]
+        return list(zip([0, *stops], stops, _HEIGHTS, strict=False))
 
     def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
         """Write the loops along columns that are not those of a panel; gives starts and widths."""
@@ -544,12 +559,12 @@ class _Product:
             with w.loop(first, end, width) as column:
                 yield w.along(starts, column, self.moves), width
 
-    def panels(self, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
+    def panels(self, rows: int, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
         """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
 
         Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
         """
-        w, rows = self.w, self.rows[0]
+        w = self.w
         if self.across:
             tall, wide = _tile(rows, self.across[0], w.registers)
             parts = _parts(self.across[0], wide)
@@ -581,16 +596,21 @@ class _Product:
             end = b.select(b.icmp_signed("<", end, stop), end, stop)
             yield first, end, b.icmp_signed(">", first, w.index(0))
 
-    def panel(self, starts: list[Any], widths: list[int], most: int, block: Any) -> None:
-        """Write the loop over the rows of tiles of one panel."""
+    def panel(
+        self, starts: list[Any], widths: list[int], section: Any, most: int, block: Any
+    ) -> None:
+        """Write the loops over the rows of tiles of one panel."""
+        first, stop, rows = section
         read = [self.w.lanes] * len(widths) if self.over else widths
         panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
-        for begin, end, tall in _parts(self.rows[0], most):
-            with self.w.loop(begin, end, tall) as row:
-                left, _, out, begun = self.w.along(starts, row, self.rows[1:])
-                self.tile(left, out, begun, panel, [widths] * tall, block)
+        with self.w.loop(first, stop, rows) as top:
+            starts = self.w.along(starts, top, self.rows[1:])
+            for begin, end, tall in _parts(rows, most):
+                with self.w.loop(begin, end, tall) as row:
+                    left, _, out, begun = self.w.along(starts, row, self.rows[1:])
+                    self.tile(left, out, begun, panel, [widths] * tall, block)
 
     def copied(self, panel: _Panel, first: Any, end: Any) -> _Panel:
         """Write the copy of a panel in which the vectors of a term follow those of the last one.
@@ -700,7 +720,7 @@ class _Dots:
 
 def _contraction(
     columns: tuple[int | None, ...],
-    rows: tuple[int, ...],
+    rows: tuple[int | None, ...],
     terms: tuple[tuple[int | None, int, int, int], ...],
     loops: tuple[tuple[int | None, ...], ...] = (),
     offsets: tuple[int, ...] = (0, 0, 0),
@@ -714,8 +734,8 @@ def _contraction(
     0 or 1 in left; or they are summed, contiguous in left and right, and out stands still. If they
     have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
-    the count of the columns, of the first terms or of a loop one more argument is that count, for
-    columns that are whole vectors. The arrays are C-contiguous, of one type, and out overlaps none
+    the count of the columns, of the rows, of the first terms or of a loop one more argument is that
+    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out overlaps none
     of the others. With `over` the last vector of the columns is read whole: there is memory for as
     much behind right.
     """
@@ -725,7 +745,7 @@ def _contraction(
     if not _WRITTEN:
         return _plain_contraction(dimensions)
     writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
-    counts = columns[0], terms[0][0], *(loop[0] for loop in loops)
+    counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
     return _intrinsic(f"contraction {dimensions}", writer.write, 3 + begun + (None in counts))
 
 
@@ -743,8 +763,9 @@ def _plain_contraction(dimensions: _Dimensions) -> Any:
     if not out:  # one column, and one more term
         terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
     splat = 1 - lane
-    counted = next((loop for loop in loops if loop[0] is None), None)  # over the samples
-    outer = (*(loop for loop in loops if loop is not counted), rows)
+    around = (*loops, rows)
+    counted = next((each for each in around if each[0] is None), None)  # over the samples
+    outer = [each for each in around if each is not counted]
     lefts, rights, outs, starts = (_offsets(outer, axis) + offsets[axis] for axis in range(4))
     inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
     total, step_left, step_right, _ = terms[0]

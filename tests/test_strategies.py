@@ -190,14 +190,14 @@ def test_no_sum_starts_where_its_tile_finds_no_vectors() -> None:
 
 
 def test_in_rows_a_layer_runs_along_its_units_or_along_its_sum() -> None:
-    """As the weights lie; the samples, of which there may be one, are a loop around."""
+    """As the weights lie; the samples are its rows, or a loop around dot products."""
     n = Idx("n", SAMPLES)
     shapes = {"W": (64, 48), "V": (48, 64), "x": (64,), "z": (48,), "b": (48,)}
     V = IndexedBase("V", real=True)
     tile = contracted(z[n, j], x[n, i], W[i, j], (i,), shapes)
     assert tile is not None
     assert tile.tiling.columns == Axis(48, 0, 1, 1)
-    assert tile.tiling.loops == (Axis(None, 64, 0, 48),)
+    assert (tile.tiling.rows, tile.tiling.loops) == (Axis(None, 64, 0, 48), ())
     assert tile.tiling.terms == (Axis(64, 1, 48, 0),)
     assert contracted(z[n, j], x[n, i], V[j, i], (i,), shapes) is None
     dots = dotted(z[n, j], x[n, i], V[j, i], (i,), shapes)

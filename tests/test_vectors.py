@@ -36,7 +36,7 @@ class Case:
     guard: int = GUARD
     begun: str = ""  # what sums start from: nothing, one number for a row ("splat"), or "whole"
     dtype: str = "float32"
-    runtime: str = ""  # of what the count is known when it runs: the first "terms" or "loops"
+    runtime: str = ""  # of what the count is known when it runs: the "rows", first "terms" or "loops"
     over: bool = False
     dot: bool = False
 
@@ -65,16 +65,18 @@ class Case:
     @property
     def count(self) -> list[int]:
         """The count that is known when the code runs."""
-        return [getattr(self, self.runtime)[0][0]] if self.runtime else []
+        first = {"": [], "rows": [self.rows], "terms": self.terms[:1], "loops": self.loops[:1]}
+        return [count for count, *_ in first[self.runtime]]
 
     def arguments(self) -> tuple[Any, ...]:
         around = [*self.dimensions[: len(self.loops) + 1], self.dimensions[-1]]
         *loops, rows, columns = around if self.begun else (dim[:-1] for dim in around)
-        some = {"terms": self.terms, "loops": tuple(loops)}
+        some = {"rows": (rows,), "terms": self.terms, "loops": tuple(loops)}
         if self.runtime:
             (_, *first), *others = some[self.runtime]
             some[self.runtime] = ((None, *first), *others)
-        return columns, rows, *some.values(), self.offsets, self.over
+        (rows,), terms, loops = some.values()
+        return columns, rows, terms, loops, self.offsets, self.over
 
     def size(self, array: int) -> int:
         """Return how many elements an array has between its guards."""
@@ -146,7 +148,7 @@ def random_case(seed: int) -> Case:
         tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
         begun=("", "splat", "whole")[rng.integers(3)],
         dtype=("float32", "float64")[seed % 2],
-        runtime=("", "terms", "loops" if loops else "")[rng.integers(3)],
+        runtime=("", "rows", "terms", "loops" if loops else "")[rng.integers(4)],
         over=bool(rng.integers(2)),
     )
 
@@ -276,6 +278,15 @@ def test_count_is_known_when_it_runs(rows: int, width: int, begun: str) -> None:
     function = compiled(case)
     for terms in (0, 1, 7, 129, 200):
         check(matrix(rows, terms, width, across=True, begun=begun, runtime="terms"), function)
+
+
+@pytest.mark.parametrize("begun", ["", "splat", "whole"])
+@pytest.mark.parametrize(("terms", "width"), [(20, 13), (784, 128)])
+def test_rows_are_known_when_it_runs(terms: int, width: int, begun: str) -> None:
+    case = matrix(9, terms, width, across=False, begun=begun, runtime="rows")
+    function = compiled(case)
+    for rows in range(10):
+        check(matrix(rows, terms, width, across=False, begun=begun, runtime="rows"), function)
 
 
 @pytest.mark.parametrize(("rows", "terms", "dtype"), [(13, 20, "float32"), (130, 150, "float64")])

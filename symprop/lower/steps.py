@@ -227,7 +227,7 @@ class Tiling:
         """What is known only when the kernel runs: the lanes, the samples or nothing."""
         if self.columns.count is None:
             return LANES
-        counts = [axis.count for axis in (*self.terms, *self.loops)]
+        counts = [axis.count for axis in (self.rows, *self.terms, *self.loops)]
         return SAMPLES if None in counts else None
 
     def __str__(self) -> str:

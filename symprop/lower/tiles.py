@@ -158,7 +158,7 @@ class _Moves:
             return None
         lanes = isinstance(columns[-1], Lane)
         width = None if lanes else prod(self.own[index].count or 1 for index in columns)
-        rows, loops = self._around(columns)
+        rows, loops = self._around(columns, samples=True)
         along = replace(self.own[columns[-1]], count=width)
         return Tiling(along, rows, self.summed, loops, self.offsets)
 
@@ -172,13 +172,16 @@ class _Moves:
         rows, loops = self._around()
         return Tiling(line, rows, others, loops, self.offsets)
 
-    def _around(self, columns: tuple[Idx, ...] = ()) -> tuple[Axis, tuple[Axis, ...]]:
+    def _around(
+        self, columns: tuple[Idx, ...] = (), samples: bool = False
+    ) -> tuple[Axis, tuple[Axis, ...]]:
         """Return the rows, and the loops around them, of a product with these columns.
 
-        The samples, of which there may be one, are no rows.
+        The `samples`, of which there may be one, are rows where nothing else is.
         """
         rest = [axis for index, axis in self.own.items() if index not in columns]
-        rows = [axis for axis in rest if axis.count and axis.left and axis.out and not axis.right]
+        able = [axis for axis in rest if samples or axis.count]
+        rows = [axis for axis in able if axis.left and axis.out and not axis.right]
         loops = [axis for axis in rest if axis not in rows]
         rows = sorted(_merged(rows), key=lambda axis: axis.count or 0)
         chosen = rows.pop() if rows else Axis(1, 0, 0, 0)
