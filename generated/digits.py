@@ -257,6 +257,7 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
         for s in range(lanes):
             # p[k] = exp_z[k]/sum_z
             p[k, s] = exp_z[k, s] / sum_z[s]
+    _compact()
 
 
 @_kernel
@@ -334,6 +335,7 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
         L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
     for s in range(samples):
         loss_sum += L[s]
+    _compact()
     return loss_sum
 
 
@@ -412,6 +414,7 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     _product_9(one, dL_dz_T, g_b2, samples)
     for s in range(samples):
         loss_sum += L[s]
+    _compact()
     return loss_sum
 
 
@@ -577,6 +580,14 @@ def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
     return size, 16 if triple.startswith("x86") and size < 64 else 32
 
 
+def _hint(module: Any, branch: Any, *hints: tuple[Any, ...]) -> None:
+    """Give LLVM hints about a loop, whose mark is the branch back to its head."""
+    given = [module.add_metadata(hint) for hint in hints]
+    mark = module.add_metadata(given)
+    mark.operands = (mark, *given)  # so LLVM knows it for the mark of a loop
+    branch.set_metadata("llvm.loop", mark)
+
+
 def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
     """Return code that changes the mode of x86's arithmetic and gives the mode before."""
 
@@ -614,6 +625,27 @@ if _WRITTEN:
                 pointer = isinstance(argument.type, ir.PointerType)
                 if pointer and argument.type.pointee != ir.IntType(8):
                     argument.add_attribute("noalias")
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    @intrinsic
+    def _compact(typingctx: Any) -> Any:
+        """Let LLVM neither unroll nor interleave the loops of this function, which are above.
+
+        Over lanes they take a few turns. Their code would be several times as much, take as many
+        times as long to compile, and run no faster.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            one = ir.Constant(ir.IntType(32), 1)
+            seen = set()
+            for block in builder.function.blocks:
+                seen.add(block)
+                last = block.terminator
+                if last is not None and not seen.isdisjoint(last.operands):
+                    once = "llvm.loop.interleave.count", one
+                    _hint(builder.module, last, once, ("llvm.loop.unroll.disable",))
             return context.get_dummy_value()
 
         return types.void(), emit
@@ -719,7 +751,8 @@ else:
     _lanes = njit(lambda samples, most: -(-samples // most) * most)
     _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
-    _hot, _flush, _restore = njit(lambda: None), njit(lambda: 0), njit(lambda mode: mode)
+    _hot, _compact = njit(lambda: None), njit(lambda: None)
+    _flush, _restore = njit(lambda: 0), njit(lambda mode: mode)
 
     @njit
     def _view(memory: Any, first: int, shape: Any) -> Any:
@@ -857,10 +890,8 @@ class _Writer:
         with for_range_slice(self.builder, *bounds) as (index, _):
             yield index
             last = self.builder.basic_block
-        add = self.builder.module.add_metadata
-        mark = add([add(["llvm.loop.unroll.count", ir.Constant(_WORD, turns)])])
-        mark.operands = (mark, mark.operands[-1])  # so LLVM knows it for the mark of a loop
-        last.terminator.set_metadata("llvm.loop", mark)
+        hint = "llvm.loop.unroll.count", ir.Constant(_WORD, turns)
+        _hint(self.builder.module, last.terminator, hint)
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
@@ -1295,9 +1326,9 @@ def _contraction(
     have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
     the count of the columns, of the rows, of the first terms or of a loop one more argument is that
-    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out overlaps none
-    of the others. With `over` the last vector of the columns is read whole: there is memory for as
-    much behind right.
+    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out
+    overlaps none of the others. With `over` the last vector of the columns is read whole: there is
+    memory for as much behind right.
     """
     begun = len(columns) > 4
     wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))

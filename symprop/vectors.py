@@ -23,7 +23,7 @@ def imports() -> str:
 def text(*pieces: str) -> str:
     """Return the named pieces of the machinery, of `PIECES`; all where none is named.
 
-    What the pieces stand on is there too, and so is "modes" (`_hot`, `_flush` and `_restore`). The
+    What the pieces stand on is there too, and so is "modes" (`_hot`, `_flush` and others). The
     imports are not: `imports` returns them. Raises ValueError for an unknown name.
     """
     unknown = sorted(set(pieces) - set(PIECES))

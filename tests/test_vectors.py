@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Case:
     guard: int = GUARD
     begun: str = ""  # what sums start from: nothing, one number for a row ("splat"), or "whole"
     dtype: str = "float32"
-    runtime: str = ""  # of what the count is known when it runs: the "rows", first "terms" or "loops"
+    runtime: str = ""  # what is counted when it runs: the "rows", first "terms" or "loops"
     over: bool = False
     dot: bool = False
 
@@ -417,6 +418,31 @@ def test_flush_and_restore() -> None:
     assert flushed == (0.0 if X86 else tiny / 2)
 
 
+def products_of_vectors(mark: Any) -> int:
+    """Return how many instructions multiply vectors where five lines are doubled."""
+    hot, rounded = machinery._hot, machinery._lanes
+
+    @njit
+    def double(data: Any, samples: int) -> None:
+        hot()
+        for line in range(5):
+            for sample in range(rounded(samples, 16)):
+                data[line, sample] *= np.float32(2)
+        mark()
+
+    data = np.ones((5, 64), np.float32)
+    double(data, 33)
+    assert (data[:, :33] == 2).all()
+    (text,) = double.inspect_llvm().values()
+    return len(re.findall(r"= f(?:mul|add).* <", text))
+
+
+def test_a_loop_over_lanes_is_one_instruction_for_each_operation() -> None:
+    """LLVM alone would write several registers a turn, a rest, and all of it for each line."""
+    assert products_of_vectors(machinery._compact) == 1
+    assert products_of_vectors(njit(lambda: None)) > 1
+
+
 def plain(source: str) -> ModuleType:
     return loader.load(source, "machinery", jit=False)
 
@@ -445,6 +471,7 @@ def test_plain_python() -> None:
     module.gather(data, np.array([3, 1, 0, 2]), 2, 1, batch)
     np.testing.assert_array_equal(batch, data[[0, 0]].T)
     module._hot()
+    module._compact()
     module._restore(module._flush())
 
 

@@ -139,6 +139,8 @@ class Frames:
                 if not parameter.shape:
                     place = f"{self.named['gradient']}[{self.offset(parameter)}]"
                     yield f"    {place} = {self._gradient(parameter)}"
+        if kernel.strategy.lanes:
+            yield "    _compact()"
         if kernel.name not in ("forward", "few"):
             yield f"    return {self.program.loss_sum}"
 
