@@ -11,7 +11,7 @@ PACKAGE = Path(symprop.__file__).parent
 
 FLOORS = (
     "errors cache functions indices formulas equation network quantities description reading "
-    "layers derivation optimizers options identity sections scalar machinery vectors templating "
+    "layers derivation optimizers options identity sections scalar vectors templating "
     "lower printer render machine_code loader compiler "
     "verification generation data weights training examples explain bench cli"
 ).split()

@@ -18,7 +18,8 @@ from numba import njit
 from numba.core.errors import TypingError
 from numpy.lib.stride_tricks import as_strided
 
-from symprop import loader, machinery, vectors
+from symprop import loader, vectors
+from symprop.vectors import contraction, copies, modes
 
 X86 = platform.machine() in {"x86_64", "AMD64"}
 GUARD = 80  # elements before and behind each array; more than a vector
@@ -198,10 +199,10 @@ def convolution(dtype: str, begun: str) -> Case:
     )
 
 
-def compiled(case: Case, module: Any = machinery) -> Any:
+def compiled(case: Case, module: Any = contraction) -> Any:
     """Return the contraction of a case as a function that can be called."""
-    contraction = module._contraction(*case.arguments())
-    return njit(lambda *arguments: contraction(*arguments))
+    made = module._contraction(*case.arguments())
+    return njit(lambda *arguments: made(*arguments))
 
 
 def check(case: Case, function: Any, place: Any = lambda data: data) -> None:
@@ -294,8 +295,8 @@ def test_rows_are_known_when_it_runs(terms: int, width: int, begun: str) -> None
 def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> None:
     block = 96
     strides = (rows, terms, 0, block), ((terms, 1, block, 0),)
-    contraction = machinery._contraction((None, 0, 1, 1), *strides, offsets=(GUARD, GUARD, GUARD))
-    function = njit(lambda left, right, out, count: contraction(left, right, out, count))
+    made = contraction._contraction((None, 0, 1, 1), *strides, offsets=(GUARD, GUARD, GUARD))
+    function = njit(lambda left, right, out, count: made(left, right, out, count))
     vector = lanes(1, dtype)
     for width in (vector, 2 * vector, 5 * vector, 48, 96):
         case = Case((width, 0), *strides, dtype=dtype)
@@ -304,7 +305,7 @@ def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> No
 
 def lanes(samples: int, dtype: str) -> int:
     """Return a number of samples rounded up to whole vectors."""
-    most, rounded = 64 // np.dtype(dtype).itemsize, machinery._lanes
+    most, rounded = 64 // np.dtype(dtype).itemsize, modes._lanes
     return int(njit(lambda count: rounded(count, most))(samples))
 
 
@@ -339,7 +340,7 @@ def test_a_result_in_another_place_is_seen() -> None:
     case = matrix(7, 30, 21, across=True)
     arguments = list(case.arguments())
     arguments[4] = GUARD, GUARD, GUARD + 1
-    shifted = machinery._contraction(*arguments)
+    shifted = contraction._contraction(*arguments)
     with pytest.raises(AssertionError):
         check(case, njit(lambda left, right, out: shifted(left, right, out)))
 
@@ -355,7 +356,7 @@ def test_arrays_of_two_types_are_refused() -> None:
 def test_transpose(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in (rng.integers(1, 4), *rng.integers(1, 70, 2)))
-    transposed = machinery._transpose(shape[1], shape[2], shape[0])
+    transposed = copies._transpose(shape[1], shape[2], shape[0])
     data = rng.standard_normal(shape).astype(("float32", "float64")[seed % 2])
     guarded = np.full(data.size + 2 * GUARD, np.nan, data.dtype)
     njit(lambda a, b: transposed(a, b))(data, guarded[GUARD:-GUARD])
@@ -367,7 +368,7 @@ def test_transpose(seed: int) -> None:
 
 @pytest.mark.parametrize("rows", [5, 33])
 def test_transpose_of_some_columns(rows: int) -> None:
-    transposed = machinery._transpose(rows, 64, some=True)
+    transposed = copies._transpose(rows, 64, some=True)
     function = njit(lambda source, target, used: transposed(source, target, used))
     source = np.random.default_rng(0).standard_normal((rows, 64))
     for used in (16, 48, 64):
@@ -383,7 +384,7 @@ def test_gather(width: int, block: int, dtype: str) -> None:
     rng = np.random.default_rng(0)
     data = rng.standard_normal((90, width)).astype(dtype)
     order = rng.permutation(90)
-    gathered = machinery._gather(width, block)
+    gathered = copies._gather(width, block)
     function = njit(
         lambda data, order, first, count, batch: gathered(data, order, first, count, batch)
     )
@@ -402,7 +403,7 @@ def test_gather(width: int, block: int, dtype: str) -> None:
 
 
 def test_flush_and_restore() -> None:
-    flush, restore, hot = machinery._flush, machinery._restore, machinery._hot
+    flush, restore, hot = modes._flush, modes._restore, modes._hot
 
     @njit
     def half(x: Any) -> Any:
@@ -420,7 +421,7 @@ def test_flush_and_restore() -> None:
 
 def products_of_vectors(mark: Any) -> int:
     """Return how many instructions multiply vectors where five lines are doubled."""
-    hot, rounded = machinery._hot, machinery._lanes
+    hot, rounded = modes._hot, modes._lanes
 
     @njit
     def double(data: Any, samples: int) -> None:
@@ -439,7 +440,7 @@ def products_of_vectors(mark: Any) -> int:
 
 def test_a_loop_over_lanes_is_one_instruction_for_each_operation() -> None:
     """LLVM alone would write several registers a turn, a rest, and all of it for each line."""
-    assert products_of_vectors(machinery._compact) == 1
+    assert products_of_vectors(modes._compact) == 1
     assert products_of_vectors(njit(lambda: None)) > 1
 
 
@@ -521,7 +522,7 @@ for case in [*map(t.random_case, range(30, 36)), t.convolution("float32", "splat
     case.guard, case.over = 0, False
     t.check(case, t.compiled(case), lambda data: fenced(data[: data.size - {cut}]))
 t.test_transpose(1), t.test_transpose(2), t.test_gather(37, 21, "float32")
-print(t.machinery._registers.cache_info().currsize, end="")
+print(t.modes._registers.cache_info().currsize, end="")
 """
 
 
@@ -554,4 +555,4 @@ def test_a_read_behind_an_array_is_seen() -> None:
     [("skylake-avx512", (64, 32)), ("haswell", (32, 16)), ("generic", (16, 16))],
 )
 def test_registers(cpu: str, registers: tuple[int, int]) -> None:
-    assert machinery._registers("x86_64-unknown-linux-gnu", cpu, "") == registers
+    assert modes._registers("x86_64-unknown-linux-gnu", cpu, "") == registers

@@ -1,23 +1,31 @@
 """The vector machinery that generated modules carry along, as text.
 
-The machinery itself is `symprop.machinery`, which is not imported here: only a generated module
-needs Numba.
+Its files are not imported here: only a generated module needs Numba. What stands in them below the
+line "imports", and below all lines after "below", is copied, so it uses nothing else of symprop.
 """
 
 from __future__ import annotations
 
 from symprop.sections import sections
 
-__all__ = ["imports", "text"]
+__all__ = ["PIECES", "imports", "text"]
 
-_FILE = "machinery.py"
+_FILES = ("writer", "contraction", "copies", "modes")
 
 PIECES = ("modes", "contraction", "transpose", "gather")
+"""The parts of the machinery that a module may need alone."""
+
+
+def _file(name: str) -> dict[str, str]:
+    return sections(f"vectors/{name}.py")
 
 
 def imports() -> str:
-    """Return the import statements of the machinery, for the head of a generated module."""
-    return sections(_FILE)["imports"]
+    """Return the import statements of the machinery, for the head of a generated module.
+
+    The last ones are guarded: Numba does not promise what they import.
+    """
+    return "\n".join(_file(name)["imports"] for name in _FILES)
 
 
 def text(*pieces: str) -> str:
@@ -31,7 +39,8 @@ def text(*pieces: str) -> str:
         raise ValueError(f"vector machinery: got {unknown[0]!r}, expected one of {PIECES}")
     wanted = set(pieces or PIECES)
     names = ["modes"]
-    names += ["vectors"] if wanted - {"modes"} else []
+    names += ["writer"] if wanted - {"modes"} else []
     names += ["blocks"] if wanted & {"transpose", "gather"} else []
     names += [piece for piece in PIECES[1:] if piece in wanted]
-    return "\n\n".join(sections(_FILE)[name] for name in names)
+    found = {name: part for file in _FILES for name, part in _file(file).items()}
+    return "\n\n".join(found[name] for name in names)

@@ -1,0 +1,406 @@
+"""Sums of products as register tiles, and as plain loops.
+
+`symprop.vectors` says which parts are copied into generated modules.
+"""
+
+# ------------------------------------------------------------------------------ imports
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+
+# ------------------------------------------------------------------------------ below
+from symprop.vectors.modes import _WRITTEN, alloca_once
+from symprop.vectors.writer import _intrinsic, _strips, _Writer
+
+# ------------------------------------------------------------------------------ contraction
+_PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
+_LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
+_AHEAD = 16  # terms
+_HEIGHTS = 4, 2, 1  # rows of a tile where it is not known before how many there are
+_NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
+
+
+def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
+    """Split evenly into parts of at most `most`: (start, stop, size) for each size.
+
+    >>> _parts(13, 12), _parts(20, 7)
+    ([(0, 7, 7), (7, 13, 6)], [(0, 14, 7), (14, 20, 6)])
+    """
+    count = -(-total // most)
+    size = -(-total // count)
+    middle = (total - count * (size - 1)) * size
+    return [(0, middle, size), *([(middle, total, size - 1)] if middle < total else [])]
+
+
+def _panels(columns: int, lanes: int, wide: int) -> Iterator[tuple[Any, Any, list[int]]]:
+    """Split the columns into panels: (start, stop, widths of the vectors of one panel).
+
+    >>> list(_panels(70, 16, 3))
+    [(0, 48, [16, 16, 16]), (48, 80, [16, 6])]
+    """
+    for start, stop, size in _parts(-(-columns // lanes), wide):
+        rest = min(lanes, columns - (stop - 1) * lanes)
+        full = stop if rest == lanes else stop - size
+        if full > start:
+            yield start * lanes, full * lanes, [lanes] * size
+        if full < stop:
+            yield full * lanes, stop * lanes, [lanes] * (size - 1) + [rest]
+
+
+def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int, int]:
+    """Return the rows and vectors of the tile of accumulators that takes the fewest cycles a term.
+
+    A term of an r x c tile takes r c / 2 cycles for its products and 5/8 (r + c) for its loads, and
+    no fewer than the 4 that a product waits for the one before it (measured).
+    """
+
+    def cost(tall: int, wide: int) -> tuple[int, int]:
+        down, across = -(-rows // tall), -(-vectors // wide)
+        loads = across * rows + down * vectors
+        return max(4 * rows * vectors, 32 * down * across, 5 * loads) + down * across, loads
+
+    tiles = [(r, c) for c in range(1, widest + 1) for r in range(1, registers * 3 // 4 // c + 1)]
+    fitting = [(r, c) for r, c in tiles if r * c + c < registers]  # with a splat
+    return min(fitting, key=lambda tile: cost(*tile))
+
+
+class _Panel(NamedTuple):
+    """Some vectors of right: the first element, the strides of a term and of a vector, widths."""
+
+    array: Any
+    start: Any
+    stride: int
+    step: int
+    widths: list[int]
+
+
+class _Dimensions(NamedTuple):
+    """Those of a contraction, each with a stride in left, right, out and, but for terms, start."""
+
+    columns: Any
+    rows: Any
+    terms: Any
+    loops: Any
+    offsets: Any
+    over: bool
+    begun: bool  # whether there is a start
+
+    def given(self, more: Any) -> Any:
+        """Return the start and the count among the arguments after out; None for what is not."""
+        more = (*more, None)
+        return more[:2] if self.begun else (None, more[0])
+
+    def counted(self, count: Any) -> list[Any]:
+        """Return the loops with `count` for the turns that are known when the code runs."""
+        return [(count if turns is None else turns, *moves) for turns, *moves in self.loops]
+
+
+class _Product:
+    """Writes one contraction.
+
+    The vectors of a tile are neighbours along the columns, each times one number of left. Where
+    left moves along the columns too, they lie along a loop in which it stands still (`across`): so
+    a vector of left as well as one of right is loaded once for several products.
+    """
+
+    def __init__(self, dimensions: _Dimensions) -> None:
+        self.dimensions, self.across = dimensions, None
+        self.columns, self.rows, self.terms, loops, _, self.over, _ = dimensions
+        size = (self.rows[0] or 0) * (self.terms[0][0] or 128)
+        self.large = len(self.terms) == 1 and size >= _LARGE
+        self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
+        if self.columns[1]:
+            still = [loop for loop in loops if loop[0] is not None and not loop[1]]
+            self.across = max(still, default=(1, 0, 0, 0, 0))
+            others = [loop for loop in loops if loop is not self.across]
+            self.dimensions = dimensions._replace(loops=others)
+
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
+        """Write the loops around the panels: the outer ones and blocks of terms."""
+        self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
+        self.start, count = self.dimensions.given(more)
+        self.moves = self.columns[1:]
+        # from one vector of a tile to the next: in left, right, out and start
+        narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
+        self.steps: tuple[int, ...] = (self.across or narrow)[1:]
+        sections = [(section, *self.panels(section[2], count)) for section in self.sections(count)]
+        wide = max(wide for *_, wide in sections)
+        most = max(tall * len(w) for _, panels, _ in sections for *_, w, tall in panels)
+        self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
+        size = _PANEL // (wide * w.lanes * w.bytes)
+        if self.large and self.terms[0][2] > wide * w.lanes:
+            copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
+            self.copy = w.builder.bitcast(copy, right.type)
+        around = w.nest(self.dimensions.counted(count), self.dimensions.offsets)
+        with around as outer, self.blocks(size, count) as block:
+            for section, panels, _ in sections:
+                for start, stop, widths, tall in panels:
+                    turn = len(widths) * (1 if self.across else w.lanes)
+                    moves = self.steps if self.across else self.moves
+                    with w.loop(start, stop, turn) as place:
+                        starts = w.along(outer, place, moves)
+                        for inner, width in self.lines(starts, count):
+                            own = [width] * len(widths) if self.across else widths
+                            self.panel(inner, own, section, tall, block)
+
+    def sections(self, count: Any) -> list[tuple[Any, Any, int]]:
+        """Return the sections of the rows: (start, stop, rows that are tiled together).
+
+        Of rows that are counted when the code runs each section takes as many as it can.
+        """
+        w, rows = self.w, self.rows[0]
+        if rows is not None:
+            return [(0, rows, rows)]
+        stops = [w.builder.and_(count, w.index(-tall)) for tall in _HEIGHTS]
+        return list(zip([0, *stops], stops, _HEIGHTS, strict=False))
+
+    def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
+        """Write the loops along columns that are not those of a panel; gives starts and widths."""
+        w, total = self.w, self.columns[0]
+        if not self.across:
+            yield starts, w.lanes
+            return
+        for first, end, width in (
+            [(0, count, w.lanes)] if total is None else _strips(total, w.lanes)
+        ):
+            with w.loop(first, end, width) as column:
+                yield w.along(starts, column, self.moves), width
+
+    def panels(self, rows: int, count: Any) -> tuple[list[tuple[Any, Any, list[int], int]], int]:
+        """Return the panels, (start, stop, widths, rows of a tile), and the widest in vectors.
+
+        Columns that are counted when the code runs are whole vectors: pairs, and perhaps one more.
+        """
+        w = self.w
+        if self.across:
+            tall, wide = _tile(rows, self.across[0], w.registers)
+            parts = _parts(self.across[0], wide)
+            return [(start, stop, [w.lanes] * size, tall) for start, stop, size in parts], wide
+        if self.columns[0] is not None:
+            tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
+            return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
+        tall, wide = _tile(rows, 2, w.registers, widest=2)
+        pairs = w.builder.and_(count, w.index(-wide * w.lanes))
+        found = [(w.index(0), pairs, [w.lanes] * wide, tall)]
+        single, _ = _tile(rows, 1, w.registers, widest=1)
+        return [*found, (pairs, count, [w.lanes], single)][: wide + 1], wide
+
+    @contextmanager
+    def blocks(self, size: int, count: Any) -> Iterator[Any]:
+        """Write the loop over the blocks of terms of a large contraction.
+
+        Gives the first term, the end, and a flag for the blocks after the first if there are some.
+        """
+        w, b, total = self.w, self.w.builder, self.terms[0][0]
+        if not self.large or (total is not None and total <= size):
+            yield 0, count if total is None else total, None
+            return
+        size = size if total is None else _parts(total, size)[0][2]
+        stop = w.index(count if total is None else total)
+        some = b.select(b.icmp_signed(">", stop, w.index(1)), stop, w.index(1))
+        with w.loop(0, some, size) as first:  # once for no terms too: their sum is 0
+            end = b.add(first, w.index(size))
+            end = b.select(b.icmp_signed("<", end, stop), end, stop)
+            yield first, end, b.icmp_signed(">", first, w.index(0))
+
+    def panel(
+        self, starts: list[Any], widths: list[int], section: Any, most: int, block: Any
+    ) -> None:
+        """Write the loops over the rows of tiles of one panel."""
+        first, stop, rows = section
+        read = [self.w.lanes] * len(widths) if self.over else widths
+        panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
+        if self.copy is not None:
+            panel = self.copied(panel, *block[:2])
+        with self.w.loop(first, stop, rows) as top:
+            starts = self.w.along(starts, top, self.rows[1:])
+            for begin, end, tall in _parts(rows, most):
+                with self.w.loop(begin, end, tall) as row:
+                    left, _, out, begun = self.w.along(starts, row, self.rows[1:])
+                    self.tile(left, out, begun, panel, [widths] * tall, block)
+
+    def copied(self, panel: _Panel, first: Any, end: Any) -> _Panel:
+        """Write the copy of a panel in which the vectors of a term follow those of the last one.
+
+        Lines that are a power of two apart, as the rows of right often are, evict each other.
+        """
+        w, size = self.w, len(panel.widths) * self.w.lanes
+        start = w.at(0, (first, -size))
+        with w.loop(first, end) as term:
+            place = w.at(start, (term, size))
+            for n, vector in enumerate(
+                self.vectors(panel, w.at(panel.start, (term, panel.stride)))
+            ):
+                w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
+        return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
+
+    def begin(self, start: Any, row: int, column: int, width: int) -> Any:
+        """Return what an accumulator starts from."""
+        w = self.w
+        if self.start is None:
+            return w.zero
+        at = w.at(start, (row, self.rows[4]), (column, self.steps[3]))
+        return w.load(self.start, at, width) if self.columns[4] else w.splat(self.start, at)
+
+    def tile(
+        self, left: Any, out: Any, start: Any, panel: _Panel, widths: list[list[int]], block: Any
+    ) -> None:
+        """Write one tile: its accumulators are set, the terms of the block added, and stored."""
+        w, (first, end, later) = self.w, block
+        places = [(r, c, n) for r, row in enumerate(widths) for c, n in enumerate(row)]
+        cells = [(w.at(out, (r, self.rows[3]), (c, self.steps[2])), n) for r, c, n in places]
+        for slot, (at, _), place in zip(self.slots, cells, places, strict=False):
+            w.builder.store(self.begin(start, *place), slot)
+            if self.large:
+                w.fetch(self.out, at, change=True)
+        if later is not None:
+            with w.builder.if_then(later):
+                for slot, (at, width) in zip(self.slots, cells, strict=False):
+                    w.builder.store(w.load(self.out, at, width), slot)
+        strides = self.terms[0][1], panel.stride, 0
+        turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
+        with w.loop(first, end, turns=turns) as term:
+            starts = w.along((left, panel.start, out), term, strides)
+            with w.nest(self.terms[1:], starts) as (left, right, _):
+                self.term(left, self.vectors(panel, right), widths)
+        for slot, (at, width) in zip(self.slots, cells, strict=False):
+            w.store(w.builder.load(slot), self.out, at, width)
+
+    def vectors(self, panel: _Panel, start: Any) -> list[Any]:
+        """Return the vectors of a panel's term."""
+        w = self.w
+        return [
+            w.load(panel.array, w.at(start, (n, panel.step)), m) for n, m in enumerate(panel.widths)
+        ]
+
+    def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
+        """Write one term: the vectors of right times a number of left for each row of the tile."""
+        w, slots = self.w, iter(self.slots)
+        starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
+        if self.ahead:
+            for start in {0: starts[0], 1: starts[-1]}.values():
+                w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
+        for start, row in zip(starts, widths, strict=True):
+            factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
+            for vector in vectors:
+                w.accumulate(factor, vector, next(slots))
+
+
+class _Dots:
+    """Writes one contraction whose columns are summed.
+
+    A vector of right is loaded once for several rows, of which each has an accumulator.
+    """
+
+    def __init__(self, dimensions: _Dimensions) -> None:
+        self.dimensions = dimensions
+
+    def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
+        """Write the loops around the rows, and their sums."""
+        rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
+        parts = _parts(rows[0], w.registers // 2)
+        slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
+        with w.nest(self.dimensions.counted(count), self.dimensions.offsets) as outer:
+            for begin, end, tall in parts:
+                with w.loop(begin, end, tall) as row:
+                    starts = w.along(outer, row, rows[1:])
+                    self.add(w, left, right, starts, slots[:tall])
+                    for n, slot in enumerate(slots[:tall]):
+                        *_, place, begun = w.along(starts, n, rows[1:])
+                        total = w.total(w.builder.load(slot))
+                        if start is not None:
+                            total = w.builder.fadd(w.read(start, begun), total)
+                        w.builder.store(total, w.builder.gep(out, [place]))
+
+    def add(self, w: _Writer, left: Any, right: Any, starts: list[Any], slots: list[Any]) -> None:
+        """Write the sums of products, lane by lane, of some rows."""
+        for slot in slots:
+            w.builder.store(w.zero, slot)
+        with w.nest(self.dimensions.terms, starts[:3]) as (line, other, _):
+            for first, end, width in _strips(self.dimensions.columns[0], w.lanes):
+                with w.loop(first, end, width) as column:
+                    vector = w.load(right, w.at(other, (column, 1)), width)
+                    for n, slot in enumerate(slots):
+                        place = w.at(line, (n, self.dimensions.rows[1]), (column, 1))
+                        w.accumulate(w.load(left, place, width), vector, slot)
+
+
+def _contraction(
+    columns: tuple[int | None, ...],
+    rows: tuple[int | None, ...],
+    terms: tuple[tuple[int | None, int, int, int], ...],
+    loops: tuple[tuple[int | None, ...], ...] = (),
+    offsets: tuple[int, ...] = (0, 0, 0),
+    over: bool = False,
+) -> Any:
+    """Return f(left, right, out): out[o] = sum over the terms of left[l] * right[r].
+
+    A dimension is (count, stride in left, in right, in out) in elements; o, l, r are `offsets`
+    plus subscript * stride for all dimensions. `loops` are around everything, `rows` has no stride
+    in right, `terms` have none in out. The columns are contiguous in right and out, and have stride
+    0 or 1 in left; or they are summed, contiguous in left and right, and out stands still. If they
+    have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
+    start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
+    the count of the columns, of the rows, of the first terms or of a loop one more argument is that
+    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out
+    overlaps none of the others. With `over` the last vector of the columns is read whole: there is
+    memory for as much behind right.
+    """
+    begun = len(columns) > 4
+    wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
+    dimensions = _Dimensions(wide, own, terms, around, (*offsets, 0)[:4], over, begun)
+    if not _WRITTEN:
+        return _plain_contraction(dimensions)
+    writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
+    counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
+    return _intrinsic(f"contraction {dimensions}", writer.write, 3 + begun + (None in counts))
+
+
+def _offsets(dimensions: Any, axis: int) -> Any:
+    """Return subscript * stride, summed, for all subscripts of the dimensions."""
+    total = np.zeros(1, np.int64)
+    for count, *strides in dimensions:
+        total = np.add.outer(total, np.arange(count) * strides[axis]).ravel()
+    return total
+
+
+def _plain_contraction(dimensions: _Dimensions) -> Any:
+    """Return the function of `_contraction` as plain loops."""
+    (fixed, lane, right, out, along), rows, terms, loops, offsets, _, begun = dimensions
+    if not out:  # one column, and one more term
+        terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
+    splat = 1 - lane
+    around = (*loops, rows)
+    counted = next((each for each in around if each[0] is None), None)  # over the samples
+    outer = [each for each in around if each is not counted]
+    lefts, rights, outs, starts = (_offsets(outer, axis) + offsets[axis] for axis in range(4))
+    inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
+    total, step_left, step_right, _ = terms[0]
+    _, move_left, move_right, move_out, move_start = counted or (1, 0, 0, 0, 0)
+
+    @njit
+    def sums(left: Any, right: Any, out: Any, start: Any, count: int) -> None:
+        left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
+        width = count if fixed is None else fixed
+        for s, n in np.ndindex(1 if counted is None else count, lefts.size):
+            first = outs[n] + s * move_out
+            result = out[first : first + width]
+            if begun:
+                first = starts[n] + s * move_start
+                result[:] = start.reshape(-1)[first : first + (width if along else 1)]
+            else:
+                result[:] = 0
+            for k in range(count if total is None else total):
+                for m in range(inner_left.size):
+                    at = lefts[n] + s * move_left + k * step_left + inner_left[m]
+                    place = rights[n] + s * move_right + k * step_right + inner_right[m]
+                    factor = left[at : at + splat + width * lane]
+                    result += factor * right[place : place + width]
+
+    if begun:
+        return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
+    return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))

@@ -1,0 +1,231 @@
+"""How the kernels of a module are compiled and called; what Numba must have for that.
+
+`symprop.vectors` says which parts are copied into generated modules.
+"""
+
+# ------------------------------------------------------------------------------ imports
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.extending import intrinsic
+
+try:  # names that Numba does not promise
+    from numba.core.cgutils import (
+        alloca_once,
+        for_range_slice,
+        get_or_insert_function,
+        unpack_tuple,
+    )
+    from numba.np.arrayobj import populate_array
+except ImportError as error:
+    populate_array = None
+    warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
+
+# ------------------------------------------------------------------------------ modes
+_WRITTEN = populate_array is not None and not config.DISABLE_JIT  # else plain loops do the same
+
+
+def _prefer_512(function: Any) -> None:
+    """Let LLVM use whole registers; it takes many processors for ones that prefer half of them."""
+    set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite has no such name
+
+
+@cache
+def _registers(triple: str, processor: str, features: str) -> tuple[int, int]:
+    """Return the bytes of a vector register and how many there are, as LLVM shows by using one."""
+    target = binding.Target.from_triple(triple)
+    machine = target.create_target_machine(cpu=processor, features=features)
+    module, vector = ir.Module(), ir.VectorType(ir.FloatType(), 16)
+    function = ir.Function(module, ir.FunctionType(vector, [vector, vector]), "sum")
+    _prefer_512(function)
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(builder.fadd(*function.args))
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    size = 64 if "zmm" in assembly else 32 if "ymm" in assembly else 16
+    return size, 16 if triple.startswith("x86") and size < 64 else 32
+
+
+def _hint(module: Any, branch: Any, *hints: tuple[Any, ...]) -> None:
+    """Give LLVM hints about a loop, whose mark is the branch back to its head."""
+    given = [module.add_metadata(hint) for hint in hints]
+    mark = module.add_metadata(given)
+    mark.operands = (mark, *given)  # so LLVM knows it for the mark of a loop
+    branch.set_metadata("llvm.loop", mark)
+
+
+def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Return code that changes the mode of x86's arithmetic and gives the mode before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        slot = alloca_once(builder, ir.IntType(32))
+        if not builder.module.triple.startswith("x86"):
+            return ir.Constant(ir.IntType(32), 0)
+        address = builder.bitcast(slot, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type])
+        read = get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
+        write = get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+        builder.call(read, [address])
+        before = builder.load(slot)
+        builder.store(change(builder, before, *values), slot)
+        builder.call(write, [address])
+        return before
+
+    return emit
+
+
+if _WRITTEN:
+
+    @intrinsic
+    def _hot(typingctx: Any) -> Any:
+        """Let LLVM use whole registers in this function and take its arrays for disjoint.
+
+        Inside of another function it would have neither, so it stays one of its own.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            _prefer_512(builder.function)
+            builder.function.attributes.add("noinline")
+            for argument in builder.function.args:
+                # An i8* points to what views of one array share; only their data are disjoint.
+                pointer = isinstance(argument.type, ir.PointerType)
+                if pointer and argument.type.pointee != ir.IntType(8):
+                    argument.add_attribute("noalias")
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    @intrinsic
+    def _compact(typingctx: Any) -> Any:
+        """Let LLVM neither unroll nor interleave the loops of this function, which are above.
+
+        Over lanes they take a few turns. Their code would be several times as much, take as many
+        times as long to compile, and run no faster.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            one = ir.Constant(ir.IntType(32), 1)
+            seen = set()
+            for block in builder.function.blocks:
+                seen.add(block)
+                last = block.terminator
+                if last is not None and not seen.isdisjoint(last.operands):
+                    once = "llvm.loop.interleave.count", one
+                    _hint(builder.module, last, once, ("llvm.loop.unroll.disable",))
+            return context.get_dummy_value()
+
+        return types.void(), emit
+
+    @intrinsic
+    def _lanes(typingctx: Any, samples: Any, most: Any) -> Any:
+        """Return samples rounded up to whole registers, of which one of 512 bits holds `most`."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            parts = 64 // _registers(*context.codegen().magic_tuple())[0]
+            count, one = values[0], ir.Constant(values[0].type, 1)
+            held = builder.udiv(values[1], ir.Constant(count.type, parts))
+            whole = builder.sub(builder.add(count, held), one)
+            return builder.and_(whole, builder.neg(held))
+
+        return types.intp(types.intp, types.intp), emit
+
+    @intrinsic
+    def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
+        """Return a part of a contiguous array as one too, which must not outlive it.
+
+        That is memory.ravel()[first : first + size].reshape(shape), without Numba's work for that.
+        """
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            source = context.make_array(memory)(context, builder, values[0])
+            result = context.make_array(signature.return_type)(context, builder)
+            lengths = unpack_tuple(builder, values[2])
+            step = context.get_constant(
+                types.intp, context.get_abi_sizeof(source.data.type.pointee)
+            )
+            strides = [step]
+            for length in lengths[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            data = builder.gep(source.data, [values[1]])
+            populate_array(result, data, lengths, strides, step, None)
+            return result._getvalue()
+
+        view = types.Array(memory.dtype, len(shape), "C")
+        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
+
+    @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = zip(unpack_tuple(builder, values[1]), arguments, called.args, strict=True)
+            cast = [context.cast(builder, value, kind, wanted) for value, kind, wanted in given]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, cast)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
+
+    @intrinsic
+    def _flush(typingctx: Any) -> Any:
+        """Let subnormal numbers be zero (x86: FTZ and DAZ); returns the mode before."""
+        return types.uint32(), _mode(lambda b, mode: b.or_(mode, ir.Constant(mode.type, 0x8040)))
+
+    @intrinsic
+    def _restore(typingctx: Any, mode: Any) -> Any:
+        """Set the mode that `_flush` returned."""
+        return types.uint32(types.uint32), _mode(lambda builder, mode, value: value)
+
+    @intrinsic
+    def _meet(typingctx: Any, arrived: Any, enough: Any) -> Any:
+        """Wait until as many arrivals as `enough` are counted, this one too."""
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            counter = context.make_array(arrived)(context, builder, values[0]).data
+            one = ir.Constant(counter.type.pointee, 1)
+            builder.atomic_rmw("add", counter, one, "acq_rel")
+            look, pause, rest, go = map(builder.append_basic_block, ("look", "pause", "rest", "go"))
+            turns = alloca_once(builder, one.type)
+            builder.store(ir.Constant(one.type, 0), turns)
+            builder.branch(look)
+            builder.position_at_end(look)
+            count = builder.load_atomic(counter, "acquire", 8)
+            builder.cbranch(builder.icmp_signed(">=", count, values[1]), go, pause)
+            builder.position_at_end(pause)
+            turn = builder.add(builder.load(turns), one)
+            builder.store(turn, turns)
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            if builder.module.triple.startswith("x86"):
+                name = "llvm.x86.sse2.pause"
+                builder.call(get_or_insert_function(builder.module, nothing, name), [])
+            patient = builder.icmp_signed("<", turn, ir.Constant(one.type, 2000))
+            builder.cbranch(patient, look, rest)
+            builder.position_at_end(rest)
+            if "windows" not in builder.module.triple:  # let another thread have the processor
+                kind = ir.FunctionType(ir.IntType(32), [])
+                builder.call(get_or_insert_function(builder.module, kind, "sched_yield"), [])
+            builder.branch(look)
+            builder.position_at_end(go)
+            return context.get_dummy_value()
+
+        return types.void(arrived, types.int64), emit
+
+else:
+    _lanes = njit(lambda samples, most: -(-samples // most) * most)
+    _apart = njit(lambda function, *arguments: function(*arguments))
+    _meet = njit(lambda arrived, enough: None)
+    _hot, _compact = njit(lambda: None), njit(lambda: None)
+    _flush, _restore = njit(lambda: 0), njit(lambda mode: mode)
+
+    @njit
+    def _view(memory: Any, first: int, shape: Any) -> Any:
+        size = 1
+        for length in shape:
+            size *= length
+        return memory.reshape(-1)[first : first + size].reshape(shape)

@@ -1,0 +1,221 @@
+"""Functions of vector instructions, written with LLVM's builder and called once each is needed.
+
+`symprop.vectors` says which parts are copied into generated modules.
+"""
+
+# ------------------------------------------------------------------------------ imports
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+# ------------------------------------------------------------------------------ below
+from symprop.vectors.modes import (
+    _WRITTEN,
+    _hint,
+    _prefer_512,
+    _registers,
+    for_range_slice,
+    get_or_insert_function,
+)
+
+# ------------------------------------------------------------------------------ writer
+_FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
+
+
+class _Writer:
+    """Writes the instructions of one LLVM function; starts and strides count elements."""
+
+    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+        size, self.registers = _registers(*context.codegen().magic_tuple())
+        self.builder = builder
+        self.bytes = 4 if isinstance(element, ir.FloatType) else 8
+        self.lanes = size // self.bytes
+        self.vector = ir.VectorType(element, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def index(self, value: Any) -> Any:
+        """Return an index, a constant one for an int."""
+        return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
+        """Return start + sum of index * stride for each step."""
+        start = self.index(start)
+        for index, stride in steps:
+            if stride:
+                move = self.builder.mul(self.index(index), self.index(stride))
+                start = self.builder.add(start, move)
+        return start
+
+    def call(self, name: str, result: Any, *values: Any) -> Any:
+        """Call an LLVM intrinsic; a star in its name is the type of a vector."""
+        kind = ir.FunctionType(result, [value.type for value in values])
+        full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
+        return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
+
+    def address(self, pointer: Any, start: Any, size: int) -> Any:
+        """Return the address of a vector of `size` elements."""
+        kind = ir.VectorType(self.vector.element, size)
+        return self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
+
+    def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
+        """Return the address of a vector, its alignment, and the mask of its first lanes."""
+        mask = [int(lane < width) for lane in range(self.lanes)]
+        return (
+            self.address(pointer, start, self.lanes),
+            ir.Constant(_WORD, self.bytes),
+            ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
+        )
+
+    def load(self, pointer: Any, start: Any, width: int) -> Any:
+        """Return `width` elements as a vector; nothing behind them is read."""
+        if width & (width - 1):
+            place = self.place(pointer, start, width)
+            return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
+        loaded = self.builder.load(self.address(pointer, start, width))
+        loaded.align = self.bytes
+        if width == self.lanes:
+            return loaded
+        zero = ir.Constant(loaded.type, [0.0] * width)
+        return self.shuffle(loaded, zero, [*range(width), *[width] * (self.lanes - width)])
+
+    def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
+        """Store the first `width` elements of a vector.
+
+        Below 512 bits in parts of 2^n elements: masked stores take some processors tens of cycles.
+        """
+        if width < self.lanes and self.lanes * self.bytes == 64:
+            place = self.place(pointer, start, width)
+            self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
+            return
+        done = 0
+        while done < width:
+            size = 1 << (width - done).bit_length() - 1
+            lanes = [*range(done, done + size)]
+            part = self.shuffle(value, value, lanes) if size < self.lanes else value
+            address = self.address(pointer, self.at(start, (done, 1)), size)
+            self.builder.store(part, address).align = self.bytes
+            done += size
+
+    def shuffle(self, first: Any, second: Any, lanes: list[int]) -> Any:
+        """Return lanes of two vectors, those of the second counted on."""
+        chosen = ir.Constant(ir.VectorType(_WORD, len(lanes)), lanes)
+        return self.builder.shuffle_vector(first, second, chosen)
+
+    def accumulate(self, first: Any, second: Any, slot: Any) -> None:
+        """Add the products of two vectors to the one in a slot."""
+        before = self.builder.load(slot)
+        self.builder.store(self.call("llvm.fmuladd.*", self.vector, first, second, before), slot)
+
+    def total(self, vector: Any) -> Any:
+        """Return the sum of all lanes."""
+        for half in (self.lanes >> n for n in range(1, self.lanes.bit_length())):
+            low, high = [*range(half)], [*range(half, 2 * half)]
+            parts = (self.shuffle(vector, vector, lanes) for lanes in (low, high))
+            vector = self.builder.fadd(*parts)
+        return self.builder.extract_element(vector, ir.Constant(_WORD, 0))
+
+    def read(self, pointer: Any, start: Any) -> Any:
+        """Return one element."""
+        return self.builder.load(self.builder.gep(pointer, [start]))
+
+    def splat(self, pointer: Any, start: Any) -> Any:
+        """Return a vector of one element."""
+        value = self.read(pointer, start)
+        empty = ir.Constant(self.vector, ir.Undefined)
+        vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
+        return self.shuffle(vector, empty, [0] * self.lanes)
+
+    def fetch(self, pointer: Any, start: Any, change: bool) -> None:
+        """Tell the processor that an element will soon be read, or changed."""
+        address = self.builder.bitcast(
+            self.builder.gep(pointer, [start]), ir.IntType(8).as_pointer()
+        )
+        kind = (ir.Constant(_WORD, n) for n in (int(change), 3, 1))  # kept near; data
+        self.call("llvm.prefetch.p0", ir.VoidType(), address, *kind)
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1, turns: int = 1) -> Iterator[Any]:
+        """Write a loop, but none for a single turn; gives its index.
+
+        LLVM makes one of so many turns, and no more: what it would unroll by itself is several
+        times as much code as the nearest cache holds, and slower.
+        """
+        if isinstance(stop, int) and stop <= start + step:
+            yield self.index(start)
+            return
+        bounds = map(self.index, (start, stop, step))
+        with for_range_slice(self.builder, *bounds) as (index, _):
+            yield index
+            last = self.builder.basic_block
+        hint = "llvm.loop.unroll.count", ir.Constant(_WORD, turns)
+        _hint(self.builder.module, last.terminator, hint)
+
+    def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
+        """Return each start + index * its stride."""
+        return [self.at(s, (index, n)) for s, n in zip(starts, strides, strict=True)]
+
+    @contextmanager
+    def nest(self, dimensions: Any, starts: Any) -> Iterator[Any]:
+        """Write a loop for each (count, *strides); gives the starts moved along."""
+        with ExitStack() as stack:
+            for count, *strides in dimensions:
+                starts = self.along(starts, stack.enter_context(self.loop(0, count)), strides)
+            yield starts
+
+
+def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
+    """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
+
+    It gets the data of the arrays among the values, and indices. One function for each name and
+    element type, however often it is called, keeps the compiler's work small.
+    """
+    arrays = [kind for kind in kinds if isinstance(kind, types.Array)]
+    numbers = {kind.dtype for kind in arrays if isinstance(kind.dtype, types.Float)}
+    if len(numbers) != 1 or any(kind.layout != "C" for kind in arrays):
+        return None
+    full = f"{name} {numbers}"
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        values = [
+            context.make_array(kind)(context, builder, value).data if kind in arrays else value
+            for kind, value in zip(signature.args, values, strict=True)
+        ]
+        if full not in builder.module.globals:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            function = ir.Function(builder.module, kind, full)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            function.attributes.add("nounwind")
+            _prefer_512(function)
+            for argument in function.args:
+                if isinstance(argument.type, ir.PointerType):
+                    argument.add_attribute("noalias")
+            inner = ir.IRBuilder(function.append_basic_block())
+            write(_Writer(context, inner, values[0].type.pointee), *function.args)
+            inner.ret_void()
+        builder.call(builder.module.globals[full], values)
+        return context.get_dummy_value()
+
+    return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
+
+
+def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
+    """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
+    calls = {
+        2: lambda typingctx, a, b: _outlined(name, write, a, b),
+        3: lambda typingctx, a, b, c: _outlined(name, write, a, b, c),
+        4: lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d),
+        5: lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e),
+    }
+    return intrinsic(calls[arguments])
+
+
+def _strips(total: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Split into whole vectors and a rest: (start, stop, size)."""
+    whole = total // lanes * lanes
+    strips = [(0, whole, lanes), (whole, total, total - whole)]
+    return [(start, stop, size) for start, stop, size in strips if size and stop > start]
