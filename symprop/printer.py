@@ -254,6 +254,8 @@ class Printer:
     def _condition(self, node: Basic) -> _Text:
         if node in (sympy.true, sympy.false):
             return _Text(str(bool(node)))
+        if isinstance(node, Symbol):
+            return _Text(self.name(node.name))
         if isinstance(node, sympy.Not):
             return _Text(f"not {self._condition(node.args[0]).within(_COMPARE)}", _NOT)
         if isinstance(node, sympy.And | sympy.Or):

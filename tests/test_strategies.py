@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zoo
-from sympy import Idx, IndexedBase, Piecewise, Sum, exp
+from sympy import Idx, IndexedBase, Piecewise, Sum, exp, tanh
 
 import symprop
 from symprop import Network, verification
@@ -18,9 +18,9 @@ from symprop.derivation import Derivation, differentiate
 from symprop.examples import load_example
 from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
-from symprop.lower import lower
+from symprop.lower import lower, parts, strategy
 from symprop.lower.accumulate import accumulate
-from symprop.lower.program import Loop, Note
+from symprop.lower.program import Loop, Note, Program
 from symprop.lower.steps import (
     SAMPLES,
     Axis,
@@ -30,8 +30,9 @@ from symprop.lower.steps import (
     Transpose,
     name_of,
 )
-from symprop.lower.strategy import FEW, LANES, LEAST, SCALARS, choose
+from symprop.lower.strategy import FEW, LANES, LEAST, PART, SCALARS, choose
 from symprop.lower.tiles import contracted, dotted, started, transposable, transposed
+from symprop.network import Training
 from symprop.optimizers import find
 from symprop.options import Options
 from symprop.render import render
@@ -398,6 +399,108 @@ def test_every_way_is_verified(name: str, dtype: str, layout: str, products: str
         zoo.ZOO[name](), module=kernels, derivation=derivation(name), samples=2, steps=10
     )
     assert report.ok, str(report)
+
+
+# ------------------------------------------------------------------------ weights in parts
+
+
+def in_parts(made: Derivation, part: int, patch: pytest.MonkeyPatch) -> Program:
+    """The kernels in rows, every weight whose gradient is one product in parts."""
+    patch.setattr(parts, "LARGE", 1)
+    patch.setattr(parts, "PART", part)
+    patch.setattr(strategy, "_ROWS", (32, 32))
+    return lower(made, layout="rows", products="tiles")
+
+
+@pytest.mark.parametrize("part", [1, 10])
+@pytest.mark.parametrize("name", ["classifier", "skip", "convolution", "gates"])
+def test_weights_in_parts_are_right_as_plain_python(
+    name: str, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients, a step of one block, which is done in parts, and one of three, which is not."""
+    made, rule = derivation(name), find("adam")
+    program = in_parts(made, part, monkeypatch)
+    assert program.gradient.deferred
+    found = draw(made, "moderate", 2, "float64", np.random.default_rng(0))
+    assert found is not None
+    kernels = load(render(made, program, Options("float64", rule)), name, jit=False)
+    with np.errstate(all="ignore"):
+        rows = compare_kernels(made, kernels, *found, "moderate")
+        rows += replay_long(made, kernels, rule, *found, 9)
+        rows += replay_long(made, kernels, rule, *found, SEVERAL)
+    assert not [str(row) for row in rows if not row.ok]
+
+
+def test_a_part_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the test above."""
+    made, rule = derivation("classifier"), find("adam")
+    source = render(made, in_parts(made, 1, monkeypatch), Options("float64", rule))
+    found = draw(made, "moderate", 2, "float64", np.random.default_rng(0))
+    assert found is not None
+    kernels = load(source.replace("range(0, 7, 1)", "range(0, 6, 1)"), "broken", jit=False)
+    with np.errstate(all="ignore"):
+        rows = replay_long(made, kernels, rule, *found, 9)
+    assert [row for row in rows if not row.ok]
+
+
+def wide(*, trainable: bool = True, decay: float = 0.0) -> Network:
+    """Two weights that are large enough; with a `decay`, gradients are no products."""
+    net = Network("wide")
+    net.training = Training("adam", 2, 1)
+    i, j, k = net.index("i", 131), net.index("j", 70), net.index("k", 120)
+    x, t = net.input("x", i), net.target("t", k)
+    b = net.parameter("b", j)
+    W = net.parameter("W", i, j, init="glorot_uniform", trainable=trainable)
+    V = net.parameter("V", j, k, init="glorot_uniform")
+    h = net.define("h", tanh(Sum(W[i, j] * x[i], i) + b[j]), j)
+    y = net.output("y", Sum(V[j, k] * h[j], j), k)
+    net.loss(Sum((y[k] - t[k]) ** 2, k) + decay * Sum(W[i, j] ** 2 + V[j, k] ** 2, i, j, k))
+    return net
+
+
+def deferred(program: Program) -> list[str]:
+    return sorted(name_of(part.product.target) for part in program.gradient.deferred)
+
+
+def test_large_weights_are_updated_in_parts_in_rows() -> None:
+    made = differentiate(wide())
+    program = lower(made, "float32")
+    assert deferred(program) == ["dL/dV", "dL/dW"]
+    assert [part.rows for part in program.gradient.deferred] == [PART // 120, PART // 70]
+    assert not deferred(lower(made, "float32", layout="lanes"))
+    assert not deferred(lower(made, "float32", products="loops"))
+    assert not deferred(lower(differentiate(wide(decay=0.5)), "float32"))
+    assert not deferred(lower(derivation("classifier"), layout="rows", products="tiles"))
+
+
+def test_what_is_not_trained_needs_no_gradient_in_the_training() -> None:
+    made = differentiate(wide(trainable=False))
+    program = lower(made, "float32")
+    source = render(made, program, Options("float32", find("adam")))
+    assert deferred(program) == ["dL/dV", "dL/dW"]
+    body = source[source.index("def _update_parts(") : source.index("- machinery\n")]
+    assert "dL/dV" in body
+    assert "dL/dW" not in body
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_parts_have_the_bits_of_the_whole(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = differentiate(wide())
+    options = Options("float32", find(rule))
+    some = load(render(made, lower(made, "float32"), options), "some")
+    monkeypatch.setattr(parts, "LARGE", 10**9)
+    none = load(render(made, lower(made, "float32"), options), "none")
+    random = np.random.default_rng(0)
+    data = [random.standard_normal((100, n), np.float32) for n in (131, 120)]
+    for batch_size in (1, 3, 100):  # the last is more than a block
+        found = [
+            module.train(module.initialize(1), *data, epochs=2, batch_size=batch_size)
+            for module in (some, none)
+        ]
+        (one, losses), (other, same) = found
+        assert np.array_equal(losses, same)
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        assert not np.array_equal(one.W, some.initialize(1).W)
 
 
 # ------------------------------------------------------------------- numbers without roundings

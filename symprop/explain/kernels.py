@@ -212,7 +212,8 @@ def _lines_of(kernel: Kernel, program: Program) -> list[_Line]:
     """Return the lines of a kernel; samples are called as in the loop that adds up the losses."""
     loops = (s.index for s in _nested(program.loss.body) if isinstance(s, Loop))
     sample = next((index_name(index) for index in loops if is_sample(index)), "s")
-    return list(_Lister(kernel.strategy, sample).lines(kernel.body))
+    parts = {part.product: part.rows for part in kernel.deferred}
+    return list(_Lister(kernel.strategy, sample, parts).lines(kernel.body))
 
 
 def _nested(statements: Iterable[Statement]) -> Iterator[Statement]:
@@ -228,6 +229,7 @@ class _Lister:
 
     strategy: Strategy
     sample: str
+    parts: Mapping[Contract, int]
     loops: tuple[Idx, ...] = ()
     conditions: int = 0
 
@@ -270,6 +272,8 @@ class _Lister:
         match statement:
             case Contract(target, left, right, tiling, reason):
                 why = (f"register tiles: {reason}", str(tiling))
+                if statement in self.parts:
+                    why += (f"trained {self.parts[statement]} rows at a time, each part at once",)
                 reads = statement.read
                 line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):

@@ -10,6 +10,7 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --accumulate-->   reductions as steps (in lanes only)
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
+               --defer-->        large weights that are updated part by part (in rows only)
                --place-->        one workspace for the others
                --statements-->   assignments, loops and branches
                --unroll-->       assignments alone (training steps of tiny networks)
@@ -33,11 +34,12 @@ from symprop.lower.contraction import contract
 from symprop.lower.expand import expand
 from symprop.lower.initial import initial_value
 from symprop.lower.memory import place
-from symprop.lower.program import Kernel, Program
+from symprop.lower.parts import defer
+from symprop.lower.program import Branch, Kernel, Program
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
-from symprop.lower.steps import Compute, Lane, Step
+from symprop.lower.steps import WHOLE, Compute, Lane, Step
 from symprop.lower.storage import localise
 from symprop.lower.strategy import Layout, Products, Strategy, choose, few
 from symprop.lower.unroll import unroll
@@ -143,11 +145,19 @@ def _written(
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
     strategy = request.strategy
-    workspace, total = place(kept, nests, strategy.block, strategy.lanes)
+    gradients = {words.adjoint(name): words.indices[name] for name in words.parameters}
+    shapes = {name: tuple(map(size, indices)) for name, indices in gradients.items()}
+    inside = {*kept, *(variable.name for variable in request.data)}
+    first, last = defer(nests, shapes, inside, strategy)
+    products = [part.product for part in last]
+    workspace, total = place(kept, (*first, *products), strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
-    body = statements(nests, taken, words.sample)
-    return Kernel(request.name, strategy, request.data, request.outputs, workspace, total, body)
+    body = statements(first, taken, words.sample)
+    if last:
+        body += (Branch(((WHOLE, statements(products, taken, words.sample)),)),)
+    variables = request.data, request.outputs
+    return Kernel(request.name, strategy, *variables, workspace, total, body, last)
 
 
 def _shapes(

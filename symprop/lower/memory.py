@@ -1,4 +1,4 @@
-"""Pass 7: where the tensors of a kernel lie in its workspace.
+"""Pass 8: where the tensors of a kernel lie in its workspace.
 
 A tensor lives from the first part of the kernel that writes it to the last that reads it; two that
 never live at once may have the same place. What is computed element by element from a tensor

@@ -21,6 +21,7 @@ from symprop.network import Value, Variable
 __all__ = [
     "Assign",
     "Branch",
+    "Deferred",
     "Fill",
     "Initial",
     "Kernel",
@@ -96,11 +97,20 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """A weight's gradient that the training computes some `rows` at a time, to apply each part."""
+
+    product: Contract
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One compiled function: it works on a block of at most `Strategy.block` samples.
 
     `strategy` is how it goes about that, `data` are the inputs (and targets) that it reads,
     `outputs` the arrays that it fills. `workspace` lies in one flat array of `size` numbers.
+    What is `deferred` is the body's end, which is done where whole gradients are wanted.
     """
 
     name: str
@@ -110,6 +120,7 @@ class Kernel:
     workspace: tuple[Storage, ...]
     size: int
     body: tuple[Statement, ...]
+    deferred: tuple[Deferred, ...] = ()
 
     def __str__(self) -> str:
         """Return the kernel as indented pseudo-code."""

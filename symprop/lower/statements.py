@@ -1,4 +1,4 @@
-"""Pass 8: from steps to statements.
+"""Pass 9: from steps to statements.
 
 Sums and extrema become loops with an accumulator, conditions around a sum become
 branches, and loop variables get the names that they have in the equations.

@@ -19,6 +19,7 @@ __all__ = [
     "ALL",
     "LANES",
     "SAMPLES",
+    "WHOLE",
     "Access",
     "Axis",
     "Compute",
@@ -41,6 +42,9 @@ SAMPLES = Symbol("number of samples", integer=True, positive=True)
 
 LANES = Symbol("number of lanes", integer=True, positive=True)
 """The number of samples rounded up to whole registers: what a kernel in lanes computes."""
+
+WHOLE = Symbol("whole gradients are wanted")
+"""The condition under which a kernel computes also what the training does part by part."""
 
 ALL = Symbol(":")
 """Stands in an access for a whole axis, which a matrix product reads at once."""

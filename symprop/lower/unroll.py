@@ -1,4 +1,4 @@
-"""Pass 9, for tiny networks: a kernel without loops and tensors, to be the step of a training loop.
+"""Pass 10, for tiny networks: a kernel without loops and tensors, to be a step of a training loop.
 
 Every loop but that over the samples is written out, and every element of a tensor becomes a
 variable of its own. So parameters, moments and gradients are local variables of the training

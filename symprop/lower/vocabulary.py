@@ -9,7 +9,7 @@ from typing import Protocol
 from sympy import Idx
 
 from symprop.indices import numbered
-from symprop.lower.steps import LANES, SAMPLES
+from symprop.lower.steps import LANES, SAMPLES, WHOLE
 from symprop.network import RESERVED, Equation, Network
 
 __all__ = ["Derived", "Vocabulary", "new_name", "vocabulary"]
@@ -72,6 +72,7 @@ def vocabulary(derivation: Derived) -> Vocabulary:
         identifiers[adjoint] = new_name(f"{'g' if name in parameters else 'd'}_{name}", taken)
     identifiers[str(SAMPLES)] = new_name("samples", taken)
     identifiers[str(LANES)] = new_name("lanes", taken)
+    identifiers[str(WHOLE)] = new_name("whole", taken)
     return Vocabulary(
         loss=loss,
         data=frozenset(variable.name for variable in (*network.inputs, *network.targets)),

@@ -192,7 +192,7 @@ class Calls:
         frames = self.frames
         weights = [p.name if p.shape else f"real({p.name})" for p in frames.parameters(kernel)]
         workspace = [frames.named["workspace"]] if kernel.size else []
-        return [*weights, *arrays, *extra, *workspace]
+        return [*weights, *arrays, *extra, *workspace, *["True"] * bool(kernel.deferred)]
 
     def _fitted(self, kernel: Kernel) -> Iterator[str]:
         """Yield the checks, before any room is made: a refusal would not free it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from symprop.lower.program import Kernel, Program, Storage
-from symprop.lower.steps import LANES, SAMPLES
+from symprop.lower.steps import LANES, SAMPLES, WHOLE
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
 from symprop.options import Options
@@ -86,6 +86,11 @@ class Frames:
         return self.printer.name(str(SAMPLES))
 
     @property
+    def whole(self) -> str:
+        """The name of the condition that a kernel fills whole gradients."""
+        return self.printer.name(str(WHOLE))
+
+    @property
     def size(self) -> int:
         """The number of values of all parameters."""
         return sum(prod(parameter.shape) for parameter in self.network.parameters)
@@ -117,6 +122,7 @@ class Frames:
         extra = [self.samples] if kernel.strategy.lanes else []
         extra += [self.named["gradient"]] if kernel.name == "gradient" else []
         extra += [self.named["workspace"]] if kernel.size else []
+        extra += [self.whole] if kernel.deferred else []
         return [*(v.name for v in given), *extra]
 
     def _body(self, kernel: Kernel) -> Iterator[str]:
@@ -128,7 +134,7 @@ class Frames:
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
         for storage in kernel.workspace:
-            yield self._view(storage)
+            yield self.storage(storage)
         if kernel.name == "gradient":
             tensors = (p for p in self.network.parameters if p.shape)
             for parameter in tensors:
@@ -144,7 +150,8 @@ class Frames:
         if kernel.name not in ("forward", "few"):
             yield f"    return {self.program.loss_sum}"
 
-    def _view(self, storage: Storage) -> str:
+    def storage(self, storage: Storage) -> str:
+        """Return the line that makes a tensor of its part of the workspace."""
         name, low = self.printer.name(storage.name), storage.offset
         width = prod(storage.shape)
         workspace = self.named["workspace"]
@@ -161,9 +168,12 @@ class Frames:
         shape = f".reshape(({', '.join([samples, *map(str, storage.shape)])}))"
         return f"    {name} = {workspace}{view}{shape if storage.shape else ''}"
 
+    def adjoint(self, parameter: Parameter) -> str:
+        """Return the name of a parameter's gradient."""
+        return f"d{self.network.equations[-1].name}/d{parameter.name}"
+
     def _gradient(self, parameter: Parameter) -> str:
-        loss = self.network.equations[-1].name
-        return self.printer.name(f"d{loss}/d{parameter.name}")
+        return self.printer.name(self.adjoint(parameter))
 
     def offset(self, parameter: Parameter) -> int:
         """Return where a parameter begins in a flat vector of all."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from sympy import Idx
 
 from symprop.errors import LoweringError
+from symprop.network import Parameter
 from symprop.options import hyperparameters
 from symprop.printer import Printer
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
+from symprop.render.parts import Parts
 from symprop.render.rule import factored, rule
 from symprop.render.stretch import Stretch
 from symprop.render.texts import call, joined
@@ -41,6 +43,7 @@ class Loop:
             "straight": stretch is not None,
             "update_signature": joined(call("def _update(", self._update_arguments(), "):")),
             "update_body": joined(self._update()),
+            **Parts(self.frames).context(),
             "step_name": self.frames.named["iteration"],
             "scale_name": self.frames.named["scale"],
             **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
@@ -60,6 +63,10 @@ class Loop:
         straight = self.frames.program.straight
         return Stretch(self.frames, straight) if straight else None
 
+    @property
+    def _deferred(self) -> bool:
+        return bool(self.frames.program.gradient.deferred)
+
     def _update_arguments(self) -> list[str]:
         n = self.frames.named
         vectors = [n[name] for name in ("theta", *self._slots, "gradient")]
@@ -78,17 +85,29 @@ class Loop:
 
     def _updated(self) -> Iterator[str]:
         """Yield the calls that apply the update rule to what is trainable."""
+        if not self._deferred:
+            yield from self._applied((), 2)
+            return
+        parts = Parts(self.frames)
+        yield f"        if {self.frames.whole}:"
+        yield from self._applied((), 3)
+        yield "        else:"
+        yield from parts.called(3)
+        yield from self._applied(parts.weights, 3)
+
+    def _applied(self, done: Iterable[Parameter], depth: int) -> Iterator[str]:
+        """Yield the calls that apply it to all but the parameters that are `done`."""
         n = self.frames.named
         rest = [f"1.0 / {n['size']}", n["iteration"], *self.frames.rates.values()]
         rows = range(1 + len(self._slots))
-        for low, high in self._trainable():
+        for low, high in self._trainable(done):
             parts = [self._part(n["values"], row, low, high) for row in rows]
             source = n["gradient"]
             if self.frames.lanes:
                 source = self._part(n["gradients"], 0, low, high)
             elif (low, high) != (0, self.frames.size):
                 source = f"{source}[{low}:{high}]"
-            yield from self._called("", "_update", [*parts, source, *rest], 2)
+            yield from self._called("", "_update", [*parts, source, *rest], depth)
 
     def _part(self, matrix: str, row: int, low: int, high: int) -> str:
         """Return the text of what a thread has of these elements of a row of a matrix."""
@@ -112,13 +131,13 @@ class Loop:
     def _slots(self) -> tuple[str, ...]:
         return self.frames.options.optimizer.slots
 
-    def _trainable(self) -> list[tuple[int, int]]:
-        """Return the parts of the flat vector that training changes."""
+    def _trainable(self, done: Iterable[Parameter]) -> list[tuple[int, int]]:
+        """Return the parts of the flat vector that training changes, but for what is `done`."""
         ranges: list[tuple[int, int]] = []
         for parameter in self.frames.network.parameters:
             low = self.frames.offset(parameter)
             high = low + prod(parameter.shape)
-            if not parameter.trainable:
+            if not parameter.trainable or parameter in done:
                 continue
             if ranges and ranges[-1][1] == low:
                 ranges[-1] = (ranges[-1][0], high)
@@ -199,6 +218,8 @@ class Loop:
         if lanes:
             low, high = n["low"], n["high"]
             yield from self._shared(n["size"], low, high, 2)
+        if self._deferred:
+            yield f"        {self.frames.whole} = {n['size']} > _BLOCK"
         yield f"        {n['total']} = 0.0"
         yield f"        for {n['first']} in range({low}, {high}, _BLOCK):"
         yield f"            {n['rows']} = min(_BLOCK, {high} - {n['first']})"
@@ -256,6 +277,7 @@ class Loop:
             batches = [f"{batch}[:{n['rows']}]" for batch in batches]
         batches += [n["rows"]] if frames.lanes else []
         workspace = [n["workspace"]] if kernel.size else []
+        workspace += [frames.whole] if kernel.deferred else []
         yield f"            {n['into']} = {n['gradient']} if {n['first']} == {low} else {n['part']}"
         arguments = [*weights, *batches, n["into"], *workspace]
         yield from self._called(f"{n['total']} += ", "_gradient_block", arguments, 3)

@@ -1,0 +1,109 @@
+"""The update of large weights, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from symprop.lower.program import Deferred
+from symprop.lower.steps import name_of
+from symprop.network import Parameter
+from symprop.render.frames import Frames
+from symprop.render.texts import call, joined
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Writes the function that computes gradients in parts and applies the rule to each."""
+
+    frames: Frames
+
+    def context(self) -> dict[str, object]:
+        """Return the function; nothing where no gradient is deferred."""
+        if not self.weights:
+            return {"parts_signature": "", "parts_body": ""}
+        given = self._given(self._data, self.frames.samples, self.frames.named["scale"])
+        signature = call("def _update_parts(", given, "):")
+        return {"parts_signature": joined(signature), "parts_body": joined(self._body())}
+
+    @property
+    def weights(self) -> dict[Parameter, Deferred]:
+        """The weights that are updated so; one that is not trained needs no gradient."""
+        frames = self.frames
+        found = {name_of(part.product.target): part for part in frames.program.gradient.deferred}
+        names = {p: frames.adjoint(p) for p in frames.network.parameters if p.trainable}
+        return {parameter: found[name] for parameter, name in names.items() if name in found}
+
+    def called(self, depth: int) -> Iterator[str]:
+        """Yield the call, for a step that is one block of samples."""
+        if self.weights:
+            size, batches = self.frames.named["size"], self.frames.batches
+            data = [batches[name] for name in self._data]
+            given = self._given(data, size, f"1.0 / {size}")
+            yield from call("_apart(", ["_update_parts", *given], depth=depth)
+
+    def _given(self, data: list[str], samples: str, scale: str) -> list[str]:
+        n = self.frames.named
+        workspace = [n["workspace"]] if self.frames.program.gradient.size else []
+        return [*data, samples, *workspace, n["gradient"], n["values"], scale, *self._rest]
+
+    @property
+    def _rest(self) -> list[str]:
+        """What the rule depends on, but for the scale of the gradient."""
+        return [self.frames.named["iteration"], *self.frames.rates.values()]
+
+    @property
+    def _read(self) -> set[str]:
+        """The names of the products' operands."""
+        products = [part.product for part in self.weights.values()]
+        return {name_of(leaf) for product in products for leaf in product.read}
+
+    @property
+    def _data(self) -> list[str]:
+        return [variable.name for variable in self.frames.data if variable.name in self._read]
+
+    def _body(self) -> Iterator[str]:
+        frames, first = self.frames, self.frames.named["first"]
+        for storage in frames.program.gradient.workspace:
+            if storage.name in self._read:
+                yield frames.storage(storage)
+        for parameter, part in self.weights.items():
+            rows = part.product.tiling.rows.count or 1
+            rest = rows % part.rows
+            yield f"    for {first} in range(0, {rows - rest}, {part.rows}):"
+            yield from self._part(parameter, part, first, 2)
+            if rest:
+                last = replace(part, rows=rest)
+                yield from self._part(parameter, last, str(rows - rest), 1)
+
+    def _part(self, parameter: Parameter, part: Deferred, first: str, depth: int) -> Iterator[str]:
+        """Yield the lines for the rows of a part, from row `first` on."""
+        frames, n, product = self.frames, self.frames.named, part.product
+        rows, width = product.tiling.rows, product.tiling.columns.count or 1
+        some = replace(product, tiling=replace(product.tiling, rows=replace(rows, count=part.rows)))
+        size, offset = part.rows * width, frames.offset(parameter)
+        left, right = (frames.printer.name(name_of(leaf)) for leaf in (product.left, product.right))
+        start = _place(rows.left, first)
+        operands = [f"_view({left}, {start}, ({left}.size - {start},))", right]
+        gradient = f"_view({n['gradient']}, {offset}, ({size},))"
+        counted = [frames.samples] if some.tiling.counted else []
+        yield f"{'    ' * depth}# {product.comment}"
+        given = [*operands, gradient, *counted]
+        yield from call(f"{frames.forms.product(some)}(", given, depth=depth)
+        kept = range(1 + len(frames.options.optimizer.slots))
+        places = [_place(width, first, row * frames.size + offset) for row in kept]
+        views = [f"_view({n['values']}, {place}, ({size},))" for place in places]
+        given = ["_update", *views, gradient, n["scale"], *self._rest]
+        yield from call("_apart(", given, depth=depth)
+
+
+def _place(stride: int, index: str, start: int = 0) -> str:
+    """Return the text of ``start + stride * index``.
+
+    >>> _place(1, "first"), _place(64, "first", 200)
+    ('first', '200 + 64 * first')
+    """
+    moved = index if stride == 1 else f"{stride} * {index}"
+    return f"{start} + {moved}" if start else moved
