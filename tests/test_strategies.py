@@ -443,15 +443,15 @@ def test_a_part_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [row for row in rows if not row.ok]
 
 
-def wide(*, trainable: bool = True, decay: float = 0.0) -> Network:
+def wide(*, trainable: bool = True, others: bool = True, decay: float = 0.0) -> Network:
     """Two weights that are large enough; with a `decay`, gradients are no products."""
     net = Network("wide")
     net.training = Training("adam", 2, 1)
     i, j, k = net.index("i", 131), net.index("j", 70), net.index("k", 120)
     x, t = net.input("x", i), net.target("t", k)
-    b = net.parameter("b", j)
+    b = net.parameter("b", j, trainable=others)
     W = net.parameter("W", i, j, init="glorot_uniform", trainable=trainable)
-    V = net.parameter("V", j, k, init="glorot_uniform")
+    V = net.parameter("V", j, k, init="glorot_uniform", trainable=others)
     h = net.define("h", tanh(Sum(W[i, j] * x[i], i) + b[j]), j)
     y = net.output("y", Sum(V[j, k] * h[j], j), k)
     net.loss(Sum((y[k] - t[k]) ** 2, k) + decay * Sum(W[i, j] ** 2 + V[j, k] ** 2, i, j, k))
@@ -481,6 +481,21 @@ def test_what_is_not_trained_needs_no_gradient_in_the_training() -> None:
     body = source[source.index("def _update_parts(") : source.index("- machinery\n")]
     assert "dL/dV" in body
     assert "dL/dW" not in body
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_frozen_weights_stay_as_they_are(trainable: bool) -> None:
+    """Where one large weight alone is trained, and where nothing is."""
+    made = differentiate(wide(trainable=trainable, others=False))
+    options = Options("float32", find("adam"))
+    kernels = load(render(made, lower(made, "float32"), options), "frozen", jit=False)
+    data = [np.full((3, n), 0.1, np.float32) for n in (131, 120)]
+    before = kernels.initialize()
+    after, losses = kernels.train(before, *data, epochs=2, batch_size=2)
+    pairs = zip(before, after, strict=True)
+    same = dict(zip(before._fields, (np.array_equal(*pair) for pair in pairs), strict=True))
+    assert same == {"b": True, "W": not trainable, "V": True}
+    assert (losses[1] < losses[0]) == trainable
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])

@@ -225,7 +225,10 @@ def _nested(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 @dataclass(frozen=True, slots=True)
 class _Lister:
-    """Writes statements as lines; `loops` and `conditions` count what they stand in."""
+    """Writes statements as lines; `loops` and `conditions` count what they stand in.
+
+    `parts` are the products that the training computes so many rows at a time.
+    """
 
     strategy: Strategy
     sample: str
@@ -273,7 +276,7 @@ class _Lister:
             case Contract(target, left, right, tiling, reason):
                 why = (f"register tiles: {reason}", str(tiling))
                 if statement in self.parts:
-                    why += (f"trained {self.parts[statement]} rows at a time, each part at once",)
+                    why += (f"training applies {self.parts[statement]} rows at a time",)
                 reads = statement.read
                 line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):

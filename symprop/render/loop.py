@@ -85,10 +85,10 @@ class Loop:
 
     def _updated(self) -> Iterator[str]:
         """Yield the calls that apply the update rule to what is trainable."""
-        if not self._deferred:
+        parts = Parts(self.frames)
+        if not parts.weights:
             yield from self._applied((), 2)
             return
-        parts = Parts(self.frames)
         yield f"        if {self.frames.whole}:"
         yield from self._applied((), 3)
         yield "        else:"

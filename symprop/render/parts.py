@@ -38,11 +38,10 @@ class Parts:
 
     def called(self, depth: int) -> Iterator[str]:
         """Yield the call, for a step that is one block of samples."""
-        if self.weights:
-            size, batches = self.frames.named["size"], self.frames.batches
-            data = [batches[name] for name in self._data]
-            given = self._given(data, size, f"1.0 / {size}")
-            yield from call("_apart(", ["_update_parts", *given], depth=depth)
+        size, batches = self.frames.named["size"], self.frames.batches
+        data = [batches[name] for name in self._data]
+        given = self._given(data, size, f"1.0 / {size}")
+        yield from call("_apart(", ["_update_parts", *given], depth=depth)
 
     def _given(self, data: list[str], samples: str, scale: str) -> list[str]:
         n = self.frames.named
