@@ -51,7 +51,7 @@ def value(node: Basic, names: Names, indices: Mapping[Idx, int] | None = None) -
         return names[str(node.base.label)](*subscripts)
     if isinstance(node, Symbol):
         return names[node.name]
-    if node.is_number and not node.atoms(sympy.Function) and not bound_indices(node):
+    if node.is_number and not node.atoms(sympy.Function, Sum):
         return mpmath.mpmathify(sympy.N(node, mpmath.mp.dps))
     if isinstance(node, Piecewise):
         return next(
