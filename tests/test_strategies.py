@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -431,6 +432,40 @@ def test_weights_in_parts_are_right_as_plain_python(
     assert not [str(row) for row in rows if not row.ok]
 
 
+def alone(name: str) -> Derivation:
+    """A network that is trained with one sample a step."""
+    net = zoo.ZOO[name]()
+    net.training = replace(net.training, batch_size=1)
+    return differentiate(net)
+
+
+@pytest.mark.parametrize("name", ["classifier", "skip", "convolution", "gates"])
+def test_weights_element_by_element_are_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of one sample, which are done so, and of several, which are not."""
+    made = alone(name)
+    program = in_parts(made, 10, monkeypatch)
+    assert {part.rows for part in program.gradient.deferred} == {0}
+    source = render(made, program, Options("float64", find("adam")))
+    kernels = load(source, name, jit=False)
+    with np.errstate(all="ignore"):
+        report = symprop.verify(made.network, module=kernels, derivation=made, samples=2, steps=2)
+    assert report.ok, str(report)
+
+
+def test_a_wrong_element_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the test above: a step of one sample is verified for itself."""
+    made = alone("classifier")
+    program = in_parts(made, 10, monkeypatch)
+    source = render(made, program, Options("float64", find("adam")))
+    broken = source.replace("g_W1 = x[0, i]", "g_W1 = 1.01 * x[0, i]")
+    assert broken != source
+    kernels = load(broken, "broken", jit=False)
+    with np.errstate(all="ignore"):
+        report = symprop.verify(made.network, module=kernels, derivation=made, samples=2, steps=2)
+    assert {row.name for row in report.rows if not row.ok} >= {"W1"}
+    assert all("1 sample" in row.point for row in report.rows if not row.ok)
+
+
 def test_a_part_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the test above."""
     made, rule = derivation("classifier"), find("adam")
@@ -467,6 +502,10 @@ def test_large_weights_are_updated_in_parts_in_rows() -> None:
     program = lower(made, "float32")
     assert deferred(program) == ["dL/dV", "dL/dW"]
     assert [part.rows for part in program.gradient.deferred] == [PART // 120, PART // 70]
+    one = wide()
+    one.training = Training("adam", 1, 1)
+    rows = [part.rows for part in lower(differentiate(one), "float32").gradient.deferred]
+    assert rows == [0, 0]
     assert not deferred(lower(made, "float32", layout="lanes"))
     assert not deferred(lower(made, "float32", products="loops"))
     assert not deferred(lower(differentiate(wide(decay=0.5)), "float32"))

@@ -276,7 +276,9 @@ class _Lister:
             case Contract(target, left, right, tiling, reason):
                 why = (f"register tiles: {reason}", str(tiling))
                 if statement in self.parts:
-                    why += (f"training applies {self.parts[statement]} rows at a time",)
+                    rows = self.parts[statement]
+                    what = f"{rows} rows" if rows else "one element"
+                    why += (f"training applies {what} at a time",)
                 reads = statement.read
                 line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):

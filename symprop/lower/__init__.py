@@ -148,7 +148,7 @@ def _written(
     gradients = {words.adjoint(name): words.indices[name] for name in words.parameters}
     shapes = {name: tuple(map(size, indices)) for name, indices in gradients.items()}
     inside = {*kept, *(variable.name for variable in request.data)}
-    first, last = defer(nests, shapes, inside, strategy)
+    first, last = defer(nests, shapes, inside, strategy, network.training.batch_size)
     products = [part.product for part in last]
     workspace, total = place(kept, (*first, *products), strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}

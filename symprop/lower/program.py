@@ -98,7 +98,10 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A weight's gradient that the training computes some `rows` at a time, to apply each part."""
+    """A weight's gradient that the training computes some `rows` at a time, to apply each part.
+
+    With no rows it is computed element by element: for one sample it is a product of two numbers.
+    """
 
     product: Contract
     rows: int

@@ -18,8 +18,9 @@ Outputs alone are asked for one sample at a time, too, in a loop that steers or 
 the training is in lanes, there is a kernel in rows for the outputs of a few samples (`few`).
 
 In rows the update of a large weight takes its time from the memory. There the gradient is computed
-part by part, and the rule applied to each at once (`LARGE`, `PART`). Measured with one sample a
-step: SGD takes 0.5 to 0.8 of the time, Adam 0.78 to 0.96; with 64 samples, in lanes, 1 to 1.05.
+part by part, and the rule applied to each at once (`LARGE`, `PART`); for one sample, element by
+element. Measured: with parts SGD takes 0.5 to 0.8 of the time, Adam 0.78 to 0.96; in lanes, with 64
+samples, 1 to 1.05.
 
 In rows, a network with at most `SCALARS` parameters and twice as many values of a sample is trained
 by a loop in which each of them is a variable of its own ("scalars"): a step of tens of nanoseconds

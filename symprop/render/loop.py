@@ -219,7 +219,7 @@ class Loop:
             low, high = n["low"], n["high"]
             yield from self._shared(n["size"], low, high, 2)
         if self._deferred:
-            yield f"        {self.frames.whole} = {n['size']} > _BLOCK"
+            yield f"        {self.frames.whole} = {n['size']} > {Parts(self.frames).most}"
         yield f"        {n['total']} = 0.0"
         yield f"        for {n['first']} in range({low}, {high}, _BLOCK):"
         yield f"            {n['rows']} = min(_BLOCK, {high} - {n['first']})"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sympy import Integer, Symbol
+
+from symprop.indices import index_name, size, substitute
 from symprop.lower.program import Deferred
 from symprop.lower.steps import name_of
 from symprop.network import Parameter
+from symprop.printer import Printer
 from symprop.render.frames import Frames
+from symprop.render.lines import Lines
+from symprop.render.rule import factored, rule
 from symprop.render.texts import call, joined
 
 __all__ = ["Parts"]
@@ -36,8 +42,14 @@ class Parts:
         names = {p: frames.adjoint(p) for p in frames.network.parameters if p.trainable}
         return {parameter: found[name] for parameter, name in names.items() if name in found}
 
+    @property
+    def most(self) -> str:
+        """How many samples a step may have, to be done so."""
+        alone = any(not part.rows for part in self.frames.program.gradient.deferred)
+        return "1" if alone else "_BLOCK"
+
     def called(self, depth: int) -> Iterator[str]:
-        """Yield the call, for a step that is one block of samples."""
+        """Yield the call, for a step that has few enough samples."""
         size, batches = self.frames.named["size"], self.frames.batches
         data = [batches[name] for name in self._data]
         given = self._given(data, size, f"1.0 / {size}")
@@ -65,10 +77,14 @@ class Parts:
 
     def _body(self) -> Iterator[str]:
         frames, first = self.frames, self.frames.named["first"]
+        yield "    _hot()"
         for storage in frames.program.gradient.workspace:
             if storage.name in self._read:
                 yield frames.storage(storage)
+        yield from self._each({p: part for p, part in self.weights.items() if not part.rows})
         for parameter, part in self.weights.items():
+            if not part.rows:
+                continue
             rows = part.product.tiling.rows.count or 1
             rest = rows % part.rows
             yield f"    for {first} in range(0, {rows - rest}, {part.rows}):"
@@ -76,6 +92,33 @@ class Parts:
             if rest:
                 last = replace(part, rows=rest)
                 yield from self._part(parameter, last, str(rows - rest), 1)
+
+    def _each(self, weights: Mapping[Parameter, Deferred]) -> Iterator[str]:
+        """Yield the loops over the elements of some weights: gradient and rule, for one sample."""
+        frames, n, optimizer = self.frames, self.frames.named, self.frames.options.optimizer
+        for number, (parameter, part) in enumerate(weights.items()):
+            slope = Symbol(frames.adjoint(parameter), real=True)
+            update = rule(optimizer, *parameter.indices, slope=slope)
+            factors, names = factored(update, frames)
+            yield from (f"    {line}" for line in factors if not number)
+            for row, name in enumerate(("theta", *optimizer.slots)):
+                start = row * frames.size + frames.offset(parameter)
+                yield f"    {n[name]} = _view({n['values']}, {start}, {parameter.shape})"
+            for depth, index in enumerate(parameter.indices, 1):
+                yield f"{'    ' * depth}for {index_name(index)} in range({size(index)}):"
+            margin = "    " * (1 + len(parameter.indices))
+            yield f"{margin}# {part.product.comment}"
+            named = frames.printer.name(slope.name)
+            yield f"{margin}{named} = {self._slope(parameter, part)}"
+            printer = Printer(frames.options.dtype, {**n, **names, slope.name: named})
+            yield from Lines(printer).body(update.body, 1 + len(parameter.indices))
+
+    def _slope(self, parameter: Parameter, part: Deferred) -> str:
+        """Return the text of an element of a gradient, for the only sample."""
+        own = dict(zip(part.product.target.indices, parameter.indices, strict=True))
+        first = {index: Integer(0) for index in part.product.summed}
+        value = part.product.left * part.product.right
+        return self.frames.printer.expression(substitute(value, {**own, **first}))
 
     def _part(self, parameter: Parameter, part: Deferred, first: str, depth: int) -> Iterator[str]:
         """Yield the lines for the rows of a part, from row `first` on."""

@@ -32,11 +32,16 @@ class Rule:
     body: tuple[Statement, ...]
 
 
-def rule(optimizer: Optimizer, index: Idx) -> Rule:
-    """Return the update rule of `optimizer` for the element at `index`."""
+def rule(optimizer: Optimizer, *indices: Idx, slope: Symbol | None = None) -> Rule:
+    """Return the update rule of `optimizer` for the element at `indices`.
+
+    Its gradient is the scalar `slope`, or else the element of a tensor, too.
+    """
     gradient = Symbol("gradient", real=True)
     names = ("theta", "gradient", *optimizer.slots)
-    elements = {Symbol(name, real=True): element(name, (index,)) for name in names}
+    elements: dict[Expr, Expr] = {Symbol(n, real=True): element(n, indices) for n in names}
+    if slope is not None:
+        elements[gradient] = slope
     hoisting = _Hoisting({*elements})
     body: list[Statement] = []
     for equation in optimizer.equations:

@@ -264,8 +264,7 @@ class _Verification:
         if self.base is None:
             self.skipped.append("training")
             return
-        self.rows += replay(self.derivation, self.module, rule, *self.base, steps)
-        self.rows += replay_long(self.derivation, self.module, rule, *self.base, LONG)
+        self.rows += _compare_steps(self.derivation, self.module, rule, *self.base, steps)
 
     def report(self) -> Report:
         """Return what was found; raise `VerificationError` where no point could be used."""
@@ -304,13 +303,31 @@ def compare_kernels(
         found += _compare_repeated(derivation, module, point, values, label, SEVERAL)
     if point.samples == 1:
         return found
-    first = {
+    return found + _compare_batch(
+        derivation, module, *_first(point, values), f"{label}, first sample"
+    )
+
+
+def _first(point: Point, values: Evaluation) -> tuple[Point, Evaluation]:
+    """Return a point's first sample alone, with its values."""
+    alone = {
         name: value.map(lambda a: a[:1]) if len(value.exact) > 1 else value
         for name, value in values.values.items()
     }
-    return found + _compare_batch(
-        derivation, module, point.rows([0]), Evaluation(first), f"{label}, first sample"
-    )
+    return point.rows([0]), Evaluation(alone)
+
+
+def _compare_steps(
+    derivation: Derived, module: Any, rule: Optimizer, point: Point, values: Evaluation, steps: int
+) -> list[Row]:
+    """Compare training steps from `point`: some with its batch, one with a sample, one with many.
+
+    Each may take another way through the training loop.
+    """
+    found = replay(derivation, module, rule, point, values, steps)
+    if point.samples > 1:
+        found += replay(derivation, module, rule, *_first(point, values), 1)
+    return found + replay_long(derivation, module, rule, point, values, LONG)
 
 
 def _compare_batch(
@@ -408,5 +425,4 @@ def verify_training(
         raise VerificationError(
             f"network {derivation.network.name!r}: no point with finite values to train from"
         )
-    rows = replay(derivation, module, rule, *found, steps)
-    return merge(rows + replay_long(derivation, module, rule, *found, LONG))
+    return merge(_compare_steps(derivation, module, rule, *found, steps))
