@@ -222,6 +222,20 @@ def test_a_sum_of_n_terms_allows_n_roundings() -> None:
     assert_allclose(found.error[0], (n + 1) * EPS * found.magnitude[0])
 
 
+def test_a_sum_may_begin_with_what_it_is_added_to() -> None:
+    """As a layer begins with its bias: each addition rounds a number as large as that is."""
+    n, small, m = 1000, np.float32(1e-6), Idx("m", 1000)
+    total = np.float32(1.0)
+    for _ in range(n):
+        total += small
+    found = value(
+        x + Sum(u[m], (m, 0, n - 1)), dtype="float32",
+        x=np.ones(1, np.float32), u=np.full((1, n), small),
+    )  # fmt: skip
+    off = abs(float(total) - found.approximate[0])
+    assert 100 * np.finfo(np.float32).eps < off < found.error[0]
+
+
 def test_constants_that_the_format_rounds_have_an_error() -> None:
     assert value(sympy.Integer(3)).error[0] == 0
     assert value(sympy.Rational(1, 4)).error[0] == 0

@@ -8,10 +8,10 @@ and printing. Beside every value it carries two more numbers, in float64:
   M(a + b) = M(a) + M(b), M(a*b) = M(a)*M(b), M(f(x)) = |f(x)| + |f'(x)|*M(x);
 - the **error** E, a bound for what a floating-point evaluation may be off: each
   operation adds one machine epsilon, twice its rounding, times the sum of its
-  |operands| (a sum of n terms n of them, whatever their order; a function its
-  allowance) and hands the errors of its operands on by its derivatives (a running
-  error analysis: Higham, "Accuracy and Stability of Numerical Algorithms", 2002,
-  section 3.3).
+  |operands| (a sum of n terms n of them, whatever their order and what they are
+  added to; a function its allowance) and hands the errors of its operands on by
+  its derivatives (a running error analysis: Higham, "Accuracy and Stability of
+  Numerical Algorithms", 2002, section 3.3).
 
 The test is |kernel - value| <= E, and E/(epsilon*M) is the number of roundings that it
 allows: about the number of operations on the way from the inputs to the value.
@@ -234,7 +234,8 @@ class _Run:
             case Symbol() | Indexed():
                 return self._read(expression, axes)
             case sympy.Add():
-                return self._add([self._value(part, axes) for part in expression.args])
+                parts = [self._value(part, axes) for part in expression.args]
+                return self._add(parts, list(map(_terms, expression.args)))
             case sympy.Mul():
                 return self._multiply([self._value(part, axes) for part in expression.args])
             case sympy.Pow():
@@ -324,12 +325,20 @@ class _Run:
 
     # arithmetic
 
-    def _add(self, parts: Sequence[Value]) -> Value:
+    def _add(self, parts: Sequence[Value], terms: Sequence[int] = ()) -> Value:
+        """Return the sum of some values, of which some are sums of so many terms themselves.
+
+        A kernel may begin such a sum with the other values, so that each of its additions rounds a
+        number that is as large as they are.
+        """
         exact = reduce(np.add, [part.exact for part in parts])
         magnitude = reduce(np.add, [part.magnitude for part in parts])
         error = reduce(np.add, [part.error for part in parts])
         operands = reduce(np.add, [np.abs(part.approximate) for part in parts])
         error = error + (len(parts) - 1) * self._rounding(operands)
+        for part, count in zip(parts, terms, strict=False):
+            if count:
+                error = error + count * self._rounding(operands - np.abs(part.approximate))
         return self.form.value(exact, magnitude, error)
 
     def _multiply(self, parts: Sequence[Value]) -> Value:
@@ -368,11 +377,10 @@ class _Run:
     def _sum(self, node: Sum, axes: Axes) -> Value:
         bound = bound_indices(node)
         inner = (*axes, *bound)
-        body = node.args[0]
+        body, terms = node.args[0], _terms(node)
         parts = body.args if isinstance(body, sympy.Mul) else (body,)
         values = [self._value(part, inner) for part in parts]
         across = tuple(range(1 + len(axes), 1 + len(inner)))
-        terms = int(np.prod([size(index) for index in bound]))
         exact = exact_sum([value.exact for value in values], across)
         bounds = np.broadcast_arrays(*self._product_bounds(values))
         product, magnitude, error = (np.sum(a, axis=across) for a in bounds)
@@ -573,6 +581,11 @@ class _Run:
 def _times(slope: Floats, amount: Floats) -> Any:
     """Return slope*amount, where nothing moved 0 however steep the slope is."""
     return np.where((amount == 0) | (slope == 0), 0.0, slope * amount)
+
+
+def _terms(node: Expr) -> int:
+    """Return how many terms a sum has; 0 for anything else."""
+    return int(np.prod([size(i) for i in bound_indices(node)])) if isinstance(node, Sum) else 0
 
 
 def _growth(error: Floats) -> Any:
