@@ -568,7 +568,7 @@ def whole(count: int, kernels: ModuleType) -> tuple[Any, list[np.ndarray]]:
     return kernels.Parameters(*parameters), data
 
 
-@pytest.mark.parametrize("count", [1, 3, FEW, 5, 16, 17, 33, 50])
+@pytest.mark.parametrize("count", [1, 3, FEW, FEW + 1, 16, 17, 33, 50])
 def test_any_number_of_samples_has_the_same_bits_in_lanes_and_in_rows(count: int) -> None:
     """A few samples; blocks of 32 are one register, two, a part of one, and two blocks."""
     lanes = module("exact", "float64", "lanes", "tiles")
