@@ -27,6 +27,7 @@ from symprop.lower.program import (
     Loop,
     Product,
     Program,
+    nested,
 )
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
@@ -64,16 +65,6 @@ def layers(widths: list[int]) -> Network:
 def kernels(network: Network) -> Program:
     """Kernels in rows; those in lanes have a file of their own."""
     return lower(differentiate(network), layout="rows")
-
-
-def walk(statements_):
-    for statement in statements_:
-        yield statement
-        if isinstance(statement, Loop):
-            yield from walk(statement.body)
-        if isinstance(statement, Branch):
-            for _, body in statement.cases:
-                yield from walk(body)
 
 
 # ------------------------------------------------------------------------------ live, expand, share
@@ -224,7 +215,7 @@ def test_only_large_products_are_called(width: int, tiles: int, matrices: int) -
     the last read no weights: BLAS reads those that stay in no cache once for several samples.
     """
     network = layers([width, width, width])
-    body = list(walk(kernels(network).gradient.body))
+    body = list(nested(kernels(network).gradient.body))
     assert sum(isinstance(line, Contract) for line in body) == tiles
     assert sum(isinstance(line, Product) for line in body) == matrices
     assert (NOMINAL_BATCH * width**2 >= MINIMUM) == bool(tiles + matrices)
@@ -239,7 +230,7 @@ def test_large_weights_of_what_is_no_matrix_product_are_read_in_tiles() -> None:
     z = net.output("z", Sum(w[o, c, r] * x[c, q + r], c, r), o, q)
     net.loss(Sum((z[o, q] - t[o, q]) ** 2, o, q))
     assert WEIGHTS < 700 * 70 * 3
-    assert any(isinstance(line, Contract) for line in walk(kernels(net).forward.body))
+    assert any(isinstance(line, Contract) for line in nested(kernels(net).forward.body))
 
 
 def test_the_gradient_by_an_input_is_not_computed() -> None:
@@ -256,7 +247,7 @@ def test_composite_operands_are_computed_first() -> None:
     q = net.define("q", Sum(w[a, b] * v[a] * u[b] * (1 + u[b]), b), a)
     r = net.output("r", Sum(q[a] * w[a, b], a), b)
     net.loss(Sum((r[b] - t[b]) ** 2, b))
-    body = list(walk(kernels(net).forward.body))
+    body = list(nested(kernels(net).forward.body))
     assert sum(isinstance(line, Contract | Product) for line in body) == 2
 
 
@@ -354,7 +345,7 @@ def test_names_of_accumulators_differ_from_variables() -> None:
 
 def test_loops_within_loops_have_names_of_their_own() -> None:
     step = fresh_step(y[s, k], Sum(x[s, k], (k, 0, 9)), s, k)
-    text = [str(line.index) for line in walk(statements(schedule([step]), (), "s"))
+    text = [str(line.index) for line in nested(statements(schedule([step]), (), "s"))
             if isinstance(line, Loop)]  # fmt: skip
     assert text == ["s", "k", "k2"]
 
@@ -371,7 +362,7 @@ def test_largest_value() -> None:
 
 def test_a_scalar_network_is_one_loop_over_the_samples() -> None:
     body = kernels(classics.kumar()).gradient.body
-    loops = [line for line in walk(body) if isinstance(line, Loop)]
+    loops = [line for line in nested(body) if isinstance(line, Loop)]
     assert len(loops) == 1
     assert extent(loops[0].index) is None
     assert not kernels(classics.kumar()).gradient.workspace
@@ -386,7 +377,7 @@ def test_a_dense_network_computes_each_exponential_and_each_tanh_once() -> None:
 
 def test_the_sum_over_the_samples_starts_from_zero_once() -> None:
     body = kernels(zoo.ZOO["embedding"]()).gradient.body
-    fills = [line.name for line in walk(body) if isinstance(line, Fill)]
+    fills = [line.name for line in nested(body) if isinstance(line, Fill)]
     assert len(fills) == len(set(fills))
     assert "dL/dE" in fills or any(name.startswith("dL/d") for name in fills)
 
@@ -400,8 +391,8 @@ def test_what_depends_on_parameters_only_is_outside_the_loop_over_the_samples() 
     net.loss((q - t) ** 2 / 2 + Rational(1, 100) * Sum(w[a] ** 2, a))
     gradient = kernels(net).gradient
     loop = next(n for n in gradient.body if isinstance(n, Loop) and extent(n.index) is None)
-    assert "w[a]**2" not in str(list(walk(loop.body)))
-    lines = [line for line in walk(gradient.body) if isinstance(line, Assign)]
+    assert "w[a]**2" not in str(list(nested(loop.body)))
+    lines = [line for line in nested(gradient.body) if isinstance(line, Assign)]
     assert any(line.value.has(SAMPLES) for line in lines)
 
 

@@ -21,7 +21,7 @@ from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
 from symprop.lower import lower, parts, strategy
 from symprop.lower.accumulate import accumulate
-from symprop.lower.program import Loop, Note, Program
+from symprop.lower.program import Note, Program, nested
 from symprop.lower.steps import (
     SAMPLES,
     Axis,
@@ -337,13 +337,6 @@ def test_a_guarded_sum_counts_where_its_branch_is_taken() -> None:
 # --------------------------------------------------------------------------- whole networks
 
 
-def walk(statements):
-    for statement in statements:
-        yield statement
-        if isinstance(statement, Loop):
-            yield from walk(statement.body)
-
-
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(name: str) -> None:
     """A loop counts its additions, a product its sums; none counts the samples of a block."""
@@ -354,11 +347,11 @@ def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(name: str) -> Non
 
 def test_every_large_product_of_digits_is_a_tile() -> None:
     program = lower(differentiate(load_example("digits")), "float32")
-    found = [s for s in walk(program.gradient.body) if isinstance(s, Contract)]
+    found = [s for s in nested(program.gradient.body) if isinstance(s, Contract)]
     assert len(found) == 5 + 2  # forward, input gradient, weight gradients; bias gradients
     assert all(contract.reason for contract in found)
-    assert sum(isinstance(s, Transpose) for s in walk(program.gradient.body)) == 2
-    notes = [s.text for s in walk(program.gradient.body) if isinstance(s, Note)]
+    assert sum(isinstance(s, Transpose) for s in nested(program.gradient.body)) == 2
+    notes = [s.text for s in nested(program.gradient.body) if isinstance(s, Note)]
     assert len(set(notes)) == len(notes)
     assert not any(note.startswith("dL/dx") for note in notes)  # nobody asks for it
 

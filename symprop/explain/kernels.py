@@ -30,6 +30,7 @@ from symprop.lower.program import (
     Program,
     Statement,
     Storage,
+    nested,
 )
 from symprop.lower.steps import (
     LANES,
@@ -210,17 +211,10 @@ def _life(name: str, lines: list[_Line]) -> tuple[int, int]:
 
 def _lines_of(kernel: Kernel, program: Program) -> list[_Line]:
     """Return the lines of a kernel; samples are called as in the loop that adds up the losses."""
-    loops = (s.index for s in _nested(program.loss.body) if isinstance(s, Loop))
+    loops = (s.index for s in nested(program.loss.body) if isinstance(s, Loop))
     sample = next((index_name(index) for index in loops if is_sample(index)), "s")
     parts = {part.product: part.rows for part in kernel.deferred}
     return list(_Lister(kernel.strategy, sample, parts).lines(kernel.body))
-
-
-def _nested(statements: Iterable[Statement]) -> Iterator[Statement]:
-    for statement in statements:
-        yield statement
-        if isinstance(statement, Loop):
-            yield from _nested(statement.body)
 
 
 @dataclass(frozen=True, slots=True)

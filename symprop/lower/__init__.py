@@ -145,8 +145,8 @@ def _written(
 ) -> Kernel:
     """Return a kernel as statements, its values in their places."""
     strategy = request.strategy
-    gradients = {words.adjoint(name): words.indices[name] for name in words.parameters}
-    shapes = {name: tuple(map(size, indices)) for name, indices in gradients.items()}
+    gradients = map(words.adjoint, words.parameters)
+    shapes = {name: tuple(map(size, words.indices[name])) for name in gradients}
     inside = {*kept, *(variable.name for variable in request.data)}
     first, last = defer(nests, shapes, inside, strategy, network.training.batch_size)
     products = [part.product for part in last]

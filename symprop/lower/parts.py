@@ -29,9 +29,9 @@ def defer(
 ) -> tuple[tuple[Nest | Step, ...], tuple[Deferred, ...]]:
     """Return what stays where it is, and the products that are left to the end.
 
-    A step has `batch` samples.
     `gradients` are the shapes of what the optimizer is given, `inside` the names of what the
     kernel is given or computes itself. Parameters, which the update changes, are not among them.
+    A step has `batch` samples.
     """
     nests, inside = tuple(nests), frozenset(inside)
     if strategy.lanes:

@@ -32,6 +32,7 @@ __all__ = [
     "Statement",
     "Storage",
     "Straight",
+    "nested",
 ]
 
 
@@ -198,6 +199,17 @@ class Program:
     def __str__(self) -> str:
         """Return the kernels as indented pseudo-code."""
         return "\n\n".join(map(str, self.kernels))
+
+
+def nested(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """Yield every statement, and behind a loop or a branch those inside of it."""
+    for statement in statements:
+        yield statement
+        match statement:
+            case Loop(_, body):
+                yield from nested(body)
+            case Branch(cases):
+                yield from nested(inner for _, body in cases for inner in body)
 
 
 def _work(statements: Iterable[Statement], samples: int) -> int:

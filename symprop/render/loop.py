@@ -276,10 +276,10 @@ class Loop:
         if not frames.lanes:
             batches = [f"{batch}[:{n['rows']}]" for batch in batches]
         batches += [n["rows"]] if frames.lanes else []
-        workspace = [n["workspace"]] if kernel.size else []
-        workspace += [frames.whole] if kernel.deferred else []
+        rest = [n["workspace"]] if kernel.size else []
+        rest += [frames.whole] if self._deferred else []
         yield f"            {n['into']} = {n['gradient']} if {n['first']} == {low} else {n['part']}"
-        arguments = [*weights, *batches, n["into"], *workspace]
+        arguments = [*weights, *batches, n["into"], *rest]
         yield from self._called(f"{n['total']} += ", "_gradient_block", arguments, 3)
         yield f"            if {n['first']} > {low}:"
         yield f"                _add({n['gradient']}, {n['part']})"

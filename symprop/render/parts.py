@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sympy import Integer, Symbol
@@ -76,42 +76,40 @@ class Parts:
         return [variable.name for variable in self.frames.data if variable.name in self._read]
 
     def _body(self) -> Iterator[str]:
-        frames, first = self.frames, self.frames.named["first"]
+        frames, read = self.frames, self._read
         yield "    _hot()"
         for storage in frames.program.gradient.workspace:
-            if storage.name in self._read:
+            if storage.name in read:
                 yield frames.storage(storage)
-        yield from self._each({p: part for p, part in self.weights.items() if not part.rows})
+        if any(not part.rows for part in self.weights.values()):
+            factors, _ = factored(rule(frames.options.optimizer), frames)
+            yield from (f"    {line}" for line in factors)
         for parameter, part in self.weights.items():
-            if not part.rows:
-                continue
-            rows = part.product.tiling.rows.count or 1
-            rest = rows % part.rows
-            yield f"    for {first} in range(0, {rows - rest}, {part.rows}):"
-            yield from self._part(parameter, part, first, 2)
-            if rest:
-                last = replace(part, rows=rest)
-                yield from self._part(parameter, last, str(rows - rest), 1)
+            write = self._by_rows if part.rows else self._by_elements
+            yield from write(parameter, part)
 
-    def _each(self, weights: Mapping[Parameter, Deferred]) -> Iterator[str]:
-        """Yield the loops over the elements of some weights: gradient and rule, for one sample."""
+    def _starts(self, parameter: Parameter) -> list[int]:
+        """Return where a weight and what the optimizer keeps of it begin among all values."""
+        frames = self.frames
+        rows = range(1 + len(frames.options.optimizer.slots))
+        return [row * frames.size + frames.offset(parameter) for row in rows]
+
+    def _by_elements(self, parameter: Parameter, part: Deferred) -> Iterator[str]:
+        """Yield the loops over the elements of a weight: gradient and rule, for one sample."""
         frames, n, optimizer = self.frames, self.frames.named, self.frames.options.optimizer
-        for number, (parameter, part) in enumerate(weights.items()):
-            slope = Symbol(frames.adjoint(parameter), real=True)
-            update = rule(optimizer, *parameter.indices, slope=slope)
-            factors, names = factored(update, frames)
-            yield from (f"    {line}" for line in factors if not number)
-            for row, name in enumerate(("theta", *optimizer.slots)):
-                start = row * frames.size + frames.offset(parameter)
-                yield f"    {n[name]} = _view({n['values']}, {start}, {parameter.shape})"
-            for depth, index in enumerate(parameter.indices, 1):
-                yield f"{'    ' * depth}for {index_name(index)} in range({size(index)}):"
-            margin = "    " * (1 + len(parameter.indices))
-            yield f"{margin}# {part.product.comment}"
-            named = frames.printer.name(slope.name)
-            yield f"{margin}{named} = {self._slope(parameter, part)}"
-            printer = Printer(frames.options.dtype, {**n, **names, slope.name: named})
-            yield from Lines(printer).body(update.body, 1 + len(parameter.indices))
+        slope = Symbol(frames.adjoint(parameter), real=True)
+        update = rule(optimizer, *parameter.indices, slope=slope)
+        _, names = factored(update, frames)
+        for name, start in zip(("theta", *optimizer.slots), self._starts(parameter), strict=True):
+            yield f"    {n[name]} = _view({n['values']}, {start}, {parameter.shape})"
+        for depth, index in enumerate(parameter.indices, 1):
+            yield f"{'    ' * depth}for {index_name(index)} in range({size(index)}):"
+        depth = 1 + len(parameter.indices)
+        named = frames.printer.name(slope.name)
+        yield f"{'    ' * depth}# {part.product.comment}"
+        yield f"{'    ' * depth}{named} = {self._slope(parameter, part)}"
+        printer = Printer(frames.options.dtype, {**n, **names, slope.name: named})
+        yield from Lines(printer).body(update.body, depth)
 
     def _slope(self, parameter: Parameter, part: Deferred) -> str:
         """Return the text of an element of a gradient, for the only sample."""
@@ -120,23 +118,32 @@ class Parts:
         value = part.product.left * part.product.right
         return self.frames.printer.expression(substitute(value, {**own, **first}))
 
+    def _by_rows(self, parameter: Parameter, part: Deferred) -> Iterator[str]:
+        """Yield the loop over the parts of a weight, and what is left of its rows."""
+        first = self.frames.named["first"]
+        rows = part.product.tiling.rows.count or 1
+        rest = rows % part.rows
+        yield f"    for {first} in range(0, {rows - rest}, {part.rows}):"
+        yield from self._part(parameter, part, first, 2)
+        if rest:
+            yield from self._part(parameter, replace(part, rows=rest), str(rows - rest), 1)
+
     def _part(self, parameter: Parameter, part: Deferred, first: str, depth: int) -> Iterator[str]:
         """Yield the lines for the rows of a part, from row `first` on."""
         frames, n, product = self.frames, self.frames.named, part.product
         rows, width = product.tiling.rows, product.tiling.columns.count or 1
         some = replace(product, tiling=replace(product.tiling, rows=replace(rows, count=part.rows)))
-        size, offset = part.rows * width, frames.offset(parameter)
+        starts, length = self._starts(parameter), part.rows * width
         left, right = (frames.printer.name(name_of(leaf)) for leaf in (product.left, product.right))
-        start = _place(rows.left, first)
-        operands = [f"_view({left}, {start}, ({left}.size - {start},))", right]
-        gradient = f"_view({n['gradient']}, {offset}, ({size},))"
+        moved = _place(rows.left, first)
+        operands = [f"_view({left}, {moved}, ({left}.size - {moved},))", right]
+        gradient = f"_view({n['gradient']}, {starts[0]}, ({length},))"
         counted = [frames.samples] if some.tiling.counted else []
         yield f"{'    ' * depth}# {product.comment}"
         given = [*operands, gradient, *counted]
         yield from call(f"{frames.forms.product(some)}(", given, depth=depth)
-        kept = range(1 + len(frames.options.optimizer.slots))
-        places = [_place(width, first, row * frames.size + offset) for row in kept]
-        views = [f"_view({n['values']}, {place}, ({size},))" for place in places]
+        places = [_place(width, first, start) for start in starts]
+        views = [f"_view({n['values']}, {place}, ({length},))" for place in places]
         given = ["_update", *views, gradient, n["scale"], *self._rest]
         yield from call("_apart(", given, depth=depth)
 

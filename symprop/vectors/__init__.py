@@ -1,7 +1,7 @@
 """The vector machinery that generated modules carry along, as text.
 
-Its files are not imported here: only a generated module needs Numba. What stands in them below the
-line "imports", and below all lines after "below", is copied, so it uses nothing else of symprop.
+Its files are not imported here: only a generated module needs Numba. Of their sections all but
+"below", what a file imports of its neighbours, are copied, so they use nothing else of symprop.
 """
 
 from __future__ import annotations
