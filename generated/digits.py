@@ -34,7 +34,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, wraps
+from functools import cache, reduce, wraps
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
@@ -42,19 +42,14 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
+from numba.core.options import DefaultOptions
 from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 try:  # names that Numba does not promise
-    from numba.core.cgutils import (
-        alloca_once,
-        for_range_slice,
-        get_or_insert_function,
-        unpack_tuple,
-    )
-    from numba.np.arrayobj import populate_array
+    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
 except ImportError as error:
-    populate_array = None
+    for_range_slice = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 
 NAME = "digits"
@@ -90,8 +85,15 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 32  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-_kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_options = {
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+}
+_bare = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}  # counts no array's users
+_kernel = njit(**_options, **_bare)  # makes no arrays
+_maker = njit(**_options)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 
 
@@ -441,6 +443,32 @@ def _update(theta, m, v, gradient, scale, iteration, learning_rate, beta1, beta2
 # -------------------------------------------------------------------------------- machinery
 
 
+if config.DISABLE_JIT:
+
+    def _apart(function, *arguments):
+        return function(*arguments)
+
+else:
+
+    @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = [
+                context.cast(builder, builder.extract_value(values[1], n), kind, wanted)
+                for n, (kind, wanted) in enumerate(zip(arguments, called.args, strict=True))
+            ]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, given)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
+
+
 _FLOAT = ir.FloatType() if real is np.float32 else ir.DoubleType()
 _INTEGER = ir.IntType(8 * np.dtype(real).itemsize)
 _FLAGS = "contract", "nsz"  # the caller's would undo exact differences
@@ -557,7 +585,7 @@ _log_tail = _scalar(_log_tail)
 log = _scalar(log)
 
 
-_WRITTEN = populate_array is not None and not config.DISABLE_JIT  # else plain loops do the same
+_WRITTEN = for_range_slice is not None and not config.DISABLE_JIT  # else plain loops do the same
 
 
 def _prefer_512(function: Any) -> None:
@@ -669,39 +697,24 @@ if _WRITTEN:
 
         That is memory.ravel()[first : first + size].reshape(shape), without Numba's work for that.
         """
-
-        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            source = context.make_array(memory)(context, builder, values[0])
-            result = context.make_array(signature.return_type)(context, builder)
-            lengths = unpack_tuple(builder, values[2])
-            step = context.get_constant(
-                types.intp, context.get_abi_sizeof(source.data.type.pointee)
-            )
-            strides = [step]
-            for length in lengths[:0:-1]:
-                strides.insert(0, builder.mul(strides[0], length))
-            data = builder.gep(source.data, [values[1]])
-            populate_array(result, data, lengths, strides, step, None)
-            return result._getvalue()
-
         view = types.Array(memory.dtype, len(shape), "C")
-        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
-
-    @intrinsic
-    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
-        """Return function(*arguments), called where its code is.
-
-        Numba's own call would copy the function into the caller and optimise it once more.
-        """
-        called = function.get_call_type(typingctx, arguments, {})
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            given = zip(unpack_tuple(builder, values[1]), arguments, called.args, strict=True)
-            cast = [context.cast(builder, value, kind, wanted) for value, kind, wanted in given]
-            code = function.dispatcher.overloads[called.args].fndesc
-            return context.call_internal(builder, code, called, cast)
+            field = context.data_model_manager[view].get_field_position  # the same for all arrays
+            data = builder.extract_value(values[0], field("data"))
+            size = context.get_constant(types.intp, context.get_abi_sizeof(data.type.pointee))
+            count = context.get_constant(types.intp, 1)
+            result = ir.Constant(context.get_value_type(view), None)
+            for axis in reversed(range(len(shape))):
+                stride, length = builder.mul(count, size), builder.extract_value(values[2], axis)
+                result = builder.insert_value(result, stride, (field("strides"), axis))
+                result = builder.insert_value(result, length, (field("shape"), axis))
+                count = builder.mul(count, length)
+            result = builder.insert_value(result, count, field("nitems"))
+            result = builder.insert_value(result, size, field("itemsize"))
+            return builder.insert_value(result, builder.gep(data, [values[1]]), field("data"))
 
-        return called.return_type(function, types.Tuple(arguments)), emit
+        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
     def _flush(typingctx: Any) -> Any:
@@ -749,7 +762,6 @@ if _WRITTEN:
 
 else:
     _lanes = njit(lambda samples, most: -(-samples // most) * most)
-    _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _compact = njit(lambda: None), njit(lambda: None)
     _flush, _restore = njit(lambda: 0), njit(lambda mode: mode)
@@ -781,13 +793,16 @@ class _Writer:
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
-        """Return start + sum of index * stride for each step."""
-        start = self.index(start)
-        for index, stride in steps:
-            if stride:
-                move = self.builder.mul(self.index(index), self.index(stride))
-                start = self.builder.add(start, move)
-        return start
+        """Return start + sum of index * stride for each step; what is known now is added last."""
+        known, terms = 0, []
+        for index, stride in ((start, 1), *steps):
+            number = getattr(index, "constant", index)
+            if isinstance(number, int):
+                known += number * stride
+            elif stride:
+                terms.append(index if stride == 1 else self.builder.mul(index, self.index(stride)))
+        terms += [self.index(known)] if known or not terms else []
+        return reduce(self.builder.add, terms)
 
     def call(self, name: str, result: Any, *values: Any) -> Any:
         """Call an LLVM intrinsic; a star in its name is the type of a vector."""
@@ -1541,7 +1556,7 @@ def _fit_targets(x, t):
 # and after Ctrl-C, which comes as an exception at just that time, the process would crash.
 
 
-@_kernel
+@_maker
 def _forward_blocks(W1, b1, W2, b2, x, p):
     """Compute the outputs, block by block."""
     _fit_inputs(W1, b1, W2, b2, x)
@@ -1572,7 +1587,7 @@ def _forward(parameters, x):
     return p
 
 
-@_kernel
+@_maker
 def _loss_blocks(W1, b1, W2, b2, x, t):
     """Return the mean loss, block by block."""
     _fit_inputs(W1, b1, W2, b2, x)
@@ -1603,7 +1618,7 @@ def _loss(parameters, x, t):
     )
 
 
-@_kernel
+@_maker
 def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(W1, b1, W2, b2, x)
@@ -1852,10 +1867,19 @@ def train(
     return state.parameters, losses
 
 
-@_inner
-def _arrange(permutation, random, shuffle):
-    """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
-    word = random[0]
+@_kernel
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
+    """Keep the state with which an epoch begins, and put the samples in order.
+
+    They are shuffled (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire).
+    """
+    _hot()
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
+    for place in range(permutation.size):
+        good_permutation[place] = permutation[place]
+    word = good_random[0] = random[0]
     for last in range(permutation.size - 1, -1, -1):
         bound = np.uint64(last + 1)
         while shuffle:
@@ -1873,21 +1897,10 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_inner
-def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
-    """Keep the state with which an epoch begins, and put the samples in order."""
-    for row in range(values.shape[0]):
-        for place in range(values.shape[1]):
-            good_values[row, place] = values[row, place]
-    for place in range(permutation.size):
-        good_permutation[place] = permutation[place]
-    good_random[0] = random[0]
-    _arrange(permutation, random, shuffle)
-
-
-@_inner
+@_kernel
 def _add(target, source):
     """Add a vector to another."""
+    _hot()
     for place in range(target.size):
         target[place] += source[place]
 
@@ -1954,7 +1967,8 @@ def _advance(
         if position == 0:
             if thread == 0:
                 counts[0], counts[1] = iteration, epoch
-                _begin(
+                _apart(
+                    _begin,
                     values,
                     permutation,
                     random,
@@ -1979,7 +1993,7 @@ def _advance(
                 _gradient_block, W1, b1, W2, b2, x_batch, t_batch, rows, into, workspace
             )
             if first > low:
-                _add(gradient, part)
+                _apart(_add, gradient, part)
         totals[thread] = total
         phase += threads2
         _meet(arrived, phase)
@@ -1988,7 +2002,8 @@ def _advance(
             if other * share < size:  # else it had no samples
                 total += totals[other]
                 origin = other * gradients.shape[1] + lower
-                _add(
+                _apart(
+                    _add,
                     _view(gradients, lower, (upper - lower,)),
                     _view(gradients, origin, (upper - lower,)),
                 )

@@ -55,7 +55,8 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
-from numba.extending import lower_builtin, overload, register_jitable, type_callable
+from numba.core.options import DefaultOptions
+from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 NAME = "lamsal"
@@ -107,10 +108,17 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 1024  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-_kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_options = {
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+}
+_bare = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}  # counts no array's users
+_kernel = njit(**_options, **_bare)  # makes no arrays
+_maker = njit(**_options)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
-_inlined = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, forceinline=True, **_options)
+_inlined = njit(forceinline=True, **_options, **_bare)
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:
@@ -208,9 +216,9 @@ def _loss_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target
         # output_o2 = sigmoid(sum_o2)
         output_o2 = sigmoid(sum_o2)
         # E_1 = (target_1 - output_o1)**2/2
-        E_1 = (target_1[s] - output_o1) ** 2 / 2
+        E_1 = (target_1[s] - output_o1) ** 2.0 / 2
         # E_2 = (target_2 - output_o2)**2/2
-        E_2 = (target_2[s] - output_o2) ** 2 / 2
+        E_2 = (target_2[s] - output_o2) ** 2.0 / 2
         # E_total = E_1 + E_2
         E_total = E_1 + E_2
         loss_sum += E_total
@@ -254,9 +262,9 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, ta
         # output_o2 = sigmoid(sum_o2)
         output_o2 = sigmoid(sum_o2)
         # E_1 = (target_1 - output_o1)**2/2
-        E_1 = (target_1[s] - output_o1) ** 2 / 2
+        E_1 = (target_1[s] - output_o1) ** 2.0 / 2
         # E_2 = (target_2 - output_o2)**2/2
-        E_2 = (target_2[s] - output_o2) ** 2 / 2
+        E_2 = (target_2[s] - output_o2) ** 2.0 / 2
         # E_total = E_1 + E_2
         E_total = E_1 + E_2
         loss_sum += E_total
@@ -374,9 +382,9 @@ def _stretch(
             # output_o2 = sigmoid(sum_o2)
             output_o2 = sigmoid(sum_o2)
             # E_1 = (target_1 - output_o1)**2/2
-            E_1 = (target_1[s] - output_o1) ** 2 / 2
+            E_1 = (target_1[s] - output_o1) ** 2.0 / 2
             # E_2 = (target_2 - output_o2)**2/2
-            E_2 = (target_2[s] - output_o2) ** 2 / 2
+            E_2 = (target_2[s] - output_o2) ** 2.0 / 2
             # E_total = E_1 + E_2
             E_total = E_1 + E_2
             loss_sum += E_total
@@ -442,6 +450,32 @@ def _stretch(
 
 
 # -------------------------------------------------------------------------------- machinery
+
+
+if config.DISABLE_JIT:
+
+    def _apart(function, *arguments):
+        return function(*arguments)
+
+else:
+
+    @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = [
+                context.cast(builder, builder.extract_value(values[1], n), kind, wanted)
+                for n, (kind, wanted) in enumerate(zip(arguments, called.args, strict=True))
+            ]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, given)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
 
 
 _FLOAT = ir.FloatType() if real is np.float32 else ir.DoubleType()
@@ -596,7 +630,7 @@ def _fit_targets(i1, target_1, target_2):
 # and after Ctrl-C, which comes as an exception at just that time, the process would crash.
 
 
-@_kernel
+@_maker
 def _forward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, output_o1, output_o2):
     """Compute the outputs, block by block."""
     _fit_inputs(i1, i2)
@@ -644,7 +678,7 @@ def _forward(parameters, i1, i2):
     return Outputs(output_o1, output_o2)
 
 
-@_kernel
+@_maker
 def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2):
     """Return the mean loss, block by block."""
     _fit_inputs(i1, i2)
@@ -692,7 +726,7 @@ def _loss(parameters, i1, i2, target_1, target_2):
     )
 
 
-@_kernel
+@_maker
 def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(i1, i2)
@@ -969,10 +1003,18 @@ def train(
     return state.parameters, losses
 
 
-@_inner
-def _arrange(permutation, random, shuffle):
-    """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
-    word = random[0]
+@_kernel
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
+    """Keep the state with which an epoch begins, and put the samples in order.
+
+    They are shuffled (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire).
+    """
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
+    for place in range(permutation.size):
+        good_permutation[place] = permutation[place]
+    word = good_random[0] = random[0]
     for last in range(permutation.size - 1, -1, -1):
         bound = np.uint64(last + 1)
         while shuffle:
@@ -990,19 +1032,7 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_inner
-def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
-    """Keep the state with which an epoch begins, and put the samples in order."""
-    for row in range(values.shape[0]):
-        for place in range(values.shape[1]):
-            good_values[row, place] = values[row, place]
-    for place in range(permutation.size):
-        good_permutation[place] = permutation[place]
-    good_random[0] = random[0]
-    _arrange(permutation, random, shuffle)
-
-
-@_inner
+@_kernel
 def _add(target, source):
     """Add a vector to another."""
     for place in range(target.size):
@@ -1049,7 +1079,8 @@ def _advance(
     while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
-            _begin(
+            _apart(
+                _begin,
                 values,
                 permutation,
                 random,
@@ -1060,7 +1091,8 @@ def _advance(
             )
         size = min(steps, -(-(n - position) // batch_size))
         last = min(position + size * batch_size, n)
-        partial = _stretch(
+        partial = _apart(
+            _stretch,
             values,
             iteration,
             permutation,

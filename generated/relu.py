@@ -37,7 +37,8 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
-from numba.extending import lower_builtin, overload, register_jitable, type_callable
+from numba.core.options import DefaultOptions
+from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 NAME = "relu"
@@ -73,8 +74,15 @@ def initialize(seed: int = 0) -> Parameters:
 
 _BLOCK = 1024  # samples that are worked on at a time, so that their values stay in the cache
 
-_options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
-_kernel = njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_options = {
+    "fastmath": {"contract", "nsz", "arcp", "reassoc"},
+    "error_model": "numpy",
+    "nogil": True,
+    "no_cfunc_wrapper": True,
+}
+_bare = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}  # counts no array's users
+_kernel = njit(**_options, **_bare)  # makes no arrays
+_maker = njit(**_options)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 
 
@@ -138,7 +146,7 @@ def _loss_block(Wh, Bh, Wo, Bo, x, y, workspace):
         # L = Sum((yHat[k] - y[k])**2/2, k)
         L = 0.0
         for k in range(2):
-            L += (yHat[k] - y[s, k]) ** 2 / 2
+            L += (yHat[k] - y[s, k]) ** 2.0 / 2
         loss_sum += L
     return loss_sum
 
@@ -183,7 +191,7 @@ def _gradient_block(Wh, Bh, Wo, Bo, x, y, gradient, workspace):
         # L = Sum((yHat[k] - y[k])**2/2, k)
         L = 0.0
         for k in range(2):
-            L += (yHat[k] - y[s, k]) ** 2 / 2
+            L += (yHat[k] - y[s, k]) ** 2.0 / 2
         loss_sum += L
         for j in range(2):
             # dL/dH[j] = Sum(Wo[j,k]*dL/dZo[k], k)
@@ -271,8 +279,8 @@ def _stretch(
             g_Bo_1 += d_Zo_1
             # L = Sum((yHat[k] - y[k])**2/2, k)
             L = 0.0
-            L += (yHat_0 - y[s, 0]) ** 2 / 2
-            L += (yHat_1 - y[s, 1]) ** 2 / 2
+            L += (yHat_0 - y[s, 0]) ** 2.0 / 2
+            L += (yHat_1 - y[s, 1]) ** 2.0 / 2
             loss_sum += L
             # dL/dH[j] = Sum(Wo[j,k]*dL/dZo[k], k)
             d_H = 0.0
@@ -332,6 +340,32 @@ def _stretch(
 
 
 # -------------------------------------------------------------------------------- machinery
+
+
+if config.DISABLE_JIT:
+
+    def _apart(function, *arguments):
+        return function(*arguments)
+
+else:
+
+    @intrinsic
+    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
+        """Return function(*arguments), called where its code is.
+
+        Numba's own call would copy the function into the caller and optimise it once more.
+        """
+        called = function.get_call_type(typingctx, arguments, {})
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = [
+                context.cast(builder, builder.extract_value(values[1], n), kind, wanted)
+                for n, (kind, wanted) in enumerate(zip(arguments, called.args, strict=True))
+            ]
+            code = function.dispatcher.overloads[called.args].fndesc
+            return context.call_internal(builder, code, called, given)
+
+        return called.return_type(function, types.Tuple(arguments)), emit
 
 
 _FLOAT = ir.FloatType() if real is np.float32 else ir.DoubleType()
@@ -486,7 +520,7 @@ def _fit_targets(x, y):
 # and after Ctrl-C, which comes as an exception at just that time, the process would crash.
 
 
-@_kernel
+@_maker
 def _forward_blocks(Wh, Bh, Wo, Bo, x, yHat):
     """Compute the outputs, block by block."""
     _fit_inputs(Wh, Bh, Wo, Bo, x)
@@ -506,7 +540,7 @@ def _forward(parameters, x):
     return yHat
 
 
-@_kernel
+@_maker
 def _loss_blocks(Wh, Bh, Wo, Bo, x, y):
     """Return the mean loss, block by block."""
     _fit_inputs(Wh, Bh, Wo, Bo, x)
@@ -527,7 +561,7 @@ def _loss(parameters, x, y):
     return _loss_blocks(parameters.Wh, parameters.Bh, parameters.Wo, parameters.Bo, x, y)
 
 
-@_kernel
+@_maker
 def _backward_blocks(Wh, Bh, Wo, Bo, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
     _fit_inputs(Wh, Bh, Wo, Bo, x)
@@ -752,10 +786,18 @@ def train(
     return state.parameters, losses
 
 
-@_inner
-def _arrange(permutation, random, shuffle):
-    """Shuffle (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire), or count."""
-    word = random[0]
+@_kernel
+def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
+    """Keep the state with which an epoch begins, and put the samples in order.
+
+    They are shuffled (Fisher and Yates) by xorshift64* (Vigna) and bounded draws (Lemire).
+    """
+    for row in range(values.shape[0]):
+        for place in range(values.shape[1]):
+            good_values[row, place] = values[row, place]
+    for place in range(permutation.size):
+        good_permutation[place] = permutation[place]
+    word = good_random[0] = random[0]
     for last in range(permutation.size - 1, -1, -1):
         bound = np.uint64(last + 1)
         while shuffle:
@@ -773,19 +815,7 @@ def _arrange(permutation, random, shuffle):
     random[0] = word
 
 
-@_inner
-def _begin(values, permutation, random, good_values, good_permutation, good_random, shuffle):
-    """Keep the state with which an epoch begins, and put the samples in order."""
-    for row in range(values.shape[0]):
-        for place in range(values.shape[1]):
-            good_values[row, place] = values[row, place]
-    for place in range(permutation.size):
-        good_permutation[place] = permutation[place]
-    good_random[0] = random[0]
-    _arrange(permutation, random, shuffle)
-
-
-@_inner
+@_kernel
 def _add(target, source):
     """Add a vector to another."""
     for place in range(target.size):
@@ -830,7 +860,8 @@ def _advance(
     while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
-            _begin(
+            _apart(
+                _begin,
                 values,
                 permutation,
                 random,
@@ -841,8 +872,18 @@ def _advance(
             )
         size = min(steps, -(-(n - position) // batch_size))
         last = min(position + size * batch_size, n)
-        partial = _stretch(
-            values, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
+        partial = _apart(
+            _stretch,
+            values,
+            iteration,
+            permutation,
+            position,
+            last,
+            batch_size,
+            partial,
+            x,
+            y,
+            learning_rate,
         )
         iteration += size
         steps -= size

@@ -199,8 +199,11 @@ class Printer:
             return _Text(f"math.sqrt({inner.text})")
         if exponent == 2 and inner.strength == _ATOM and isinstance(base, Symbol | Indexed):
             return _Text(f"{inner.text} * {inner.text}", _PRODUCT)
-        whole = exponent.is_Integer and exponent < 64
-        shown = _Text(str(exponent)) if whole else self.value(exponent)
+        if exponent == 2:  # the power of a float is x * x at once; that of an int, a loop for Numba
+            shown = self._literal(exponent)
+        else:
+            whole = exponent.is_Integer and exponent < 64
+            shown = _Text(str(exponent)) if whole else self.value(exponent)
         parts = (inner.within(_ATOM), shown.within(_POWER))
         sign = "**" if all(re.fullmatch(r"-?[\w.]+", part) for part in parts) else " ** "
         return _Text(sign.join(parts), _POWER)

@@ -262,7 +262,7 @@ def test_a_bare_literal_would_be_found() -> None:
 
 @pytest.mark.parametrize("name", ["kumar", "digits"])
 def test_no_memory_is_allocated_inside_the_loop_of_steps(name: str) -> None:
-    """As many allocations for 2000 steps as for 20: a header for each array that Python gives."""
+    """None for the arrays that Python gives either: Numba need not count who holds them."""
     module = kernels(name, "float32", "adam")
     arrays = data(module.derivation.network, 64, "float32")
     parameters = module.initialize()
@@ -282,7 +282,10 @@ def test_no_memory_is_allocated_inside_the_loop_of_steps(name: str) -> None:
         )  # fmt: skip
         return rtsys.get_allocation_stats().mi_alloc - before
 
-    assert allocations(2000) == allocations(20) > 0
+    assert allocations(2000) == allocations(20) == 0
+    before = rtsys.get_allocation_stats().mi_alloc
+    module.loss(parameters, *arrays)
+    assert rtsys.get_allocation_stats().mi_alloc > before  # else nothing would be counted
     _nrt_python.memsys_disable_stats()
 
 
@@ -421,12 +424,11 @@ def test_every_epoch_visits_every_sample_once_in_a_new_order() -> None:
 def test_the_shuffle_has_no_bias() -> None:
     """Each of 5 samples comes first about equally often: chi-square of 4 degrees below 18.5."""
     module = kernels("digits").module
-    arrange = module._arrange
-    shuffle = njit(lambda order, state: arrange(order, state, True))
-    state = np.array([12345], np.uint64)
-    order, counts = np.arange(5), np.zeros(5)
+    state, kept = np.array([12345], np.uint64), np.zeros(1, np.uint64)
+    order, before, nothing = np.arange(5), np.zeros(5, np.int64), np.zeros((1, 0))
+    counts = np.zeros(5)
     for _ in range(5000):
-        shuffle(order, state)
+        module._begin(nothing, order, state, nothing, before, kept, True)
         counts[order[0]] += 1
     assert ((counts - 1000) ** 2 / 1000).sum() < 18.5  # 99.9 % quantile
 

@@ -14,9 +14,10 @@ import time
 from threading import Lock
 from typing import Any, NamedTuple
 import numpy as np
-from numba import njit
+from numba import config, njit, types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.core.options import DefaultOptions
+from numba.extending import intrinsic, overload, register_jitable
 """
 
 _VECTORS = """

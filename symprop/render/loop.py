@@ -234,7 +234,7 @@ class Loop:
         names = [n[name] for name in _KEPT]
         shuffled = f"shuffle and batch_size < {n['n']}"
         yield f"{'    ' * depth}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
-        yield from call("_begin(", [*names, shuffled], depth=depth)
+        yield from call("_apart(", ["_begin", *names, shuffled], depth=depth)
 
     def _met(self, depth: int) -> Iterator[str]:
         """Yield the lines in which the threads wait for each other."""
@@ -262,7 +262,7 @@ class Loop:
         yield f"            if {other} * {n['share']} < {n['size']}:  # else it had no samples"
         yield f"                {n['total']} += {totals}[{other}]"
         yield f"                {place} = {other} * {gradients}.shape[1] + {n['lower']}"
-        yield from call("_add(", parts, depth=4)
+        yield from call("_apart(", ["_add", *parts], depth=4)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
         frames, n = self.frames, self.frames.named
@@ -282,7 +282,7 @@ class Loop:
         arguments = [*weights, *batches, n["into"], *rest]
         yield from self._called(f"{n['total']} += ", "_gradient_block", arguments, 3)
         yield f"            if {n['first']} > {low}:"
-        yield f"                _add({n['gradient']}, {n['part']})"
+        yield f"                _apart(_add, {n['gradient']}, {n['part']})"
 
     def _finish(self) -> Iterator[str]:
         n, lanes = self.frames.named, self.frames.lanes

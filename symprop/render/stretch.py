@@ -47,7 +47,7 @@ class Stretch:
         left = f"-(-({n['n']} - {n['position']}) // batch_size)"
         yield f"        {n['size']} = min({n['steps']}, {left})"
         yield f"        {n['last']} = min({n['position']} + {n['size']} * batch_size, {n['n']})"
-        yield from call(f"{n['partial']} = _stretch(", self._arguments(), depth=2)
+        yield from call(f"{n['partial']} = _apart(", ["_stretch", *self._arguments()], depth=2)
         yield f"        {n['iteration']} += {n['size']}"
         yield f"        {n['steps']} -= {n['size']}"
         yield f"        {n['position']} = {n['last']}"

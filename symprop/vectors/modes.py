@@ -14,19 +14,13 @@ from numba import config, njit, types
 from numba.extending import intrinsic
 
 try:  # names that Numba does not promise
-    from numba.core.cgutils import (
-        alloca_once,
-        for_range_slice,
-        get_or_insert_function,
-        unpack_tuple,
-    )
-    from numba.np.arrayobj import populate_array
+    from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
 except ImportError as error:
-    populate_array = None
+    for_range_slice = None
     warnings.warn(f"{error}: plain loops are used, far slower ones", stacklevel=1)
 
 # ------------------------------------------------------------------------------ modes
-_WRITTEN = populate_array is not None and not config.DISABLE_JIT  # else plain loops do the same
+_WRITTEN = for_range_slice is not None and not config.DISABLE_JIT  # else plain loops do the same
 
 
 def _prefer_512(function: Any) -> None:
@@ -138,39 +132,24 @@ if _WRITTEN:
 
         That is memory.ravel()[first : first + size].reshape(shape), without Numba's work for that.
         """
-
-        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            source = context.make_array(memory)(context, builder, values[0])
-            result = context.make_array(signature.return_type)(context, builder)
-            lengths = unpack_tuple(builder, values[2])
-            step = context.get_constant(
-                types.intp, context.get_abi_sizeof(source.data.type.pointee)
-            )
-            strides = [step]
-            for length in lengths[:0:-1]:
-                strides.insert(0, builder.mul(strides[0], length))
-            data = builder.gep(source.data, [values[1]])
-            populate_array(result, data, lengths, strides, step, None)
-            return result._getvalue()
-
         view = types.Array(memory.dtype, len(shape), "C")
-        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
-
-    @intrinsic
-    def _apart(typingctx: Any, function: Any, *arguments: Any) -> Any:
-        """Return function(*arguments), called where its code is.
-
-        Numba's own call would copy the function into the caller and optimise it once more.
-        """
-        called = function.get_call_type(typingctx, arguments, {})
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            given = zip(unpack_tuple(builder, values[1]), arguments, called.args, strict=True)
-            cast = [context.cast(builder, value, kind, wanted) for value, kind, wanted in given]
-            code = function.dispatcher.overloads[called.args].fndesc
-            return context.call_internal(builder, code, called, cast)
+            field = context.data_model_manager[view].get_field_position  # the same for all arrays
+            data = builder.extract_value(values[0], field("data"))
+            size = context.get_constant(types.intp, context.get_abi_sizeof(data.type.pointee))
+            count = context.get_constant(types.intp, 1)
+            result = ir.Constant(context.get_value_type(view), None)
+            for axis in reversed(range(len(shape))):
+                stride, length = builder.mul(count, size), builder.extract_value(values[2], axis)
+                result = builder.insert_value(result, stride, (field("strides"), axis))
+                result = builder.insert_value(result, length, (field("shape"), axis))
+                count = builder.mul(count, length)
+            result = builder.insert_value(result, count, field("nitems"))
+            result = builder.insert_value(result, size, field("itemsize"))
+            return builder.insert_value(result, builder.gep(data, [values[1]]), field("data"))
 
-        return called.return_type(function, types.Tuple(arguments)), emit
+        return view(memory, types.intp, types.UniTuple(types.intp, len(shape))), emit
 
     @intrinsic
     def _flush(typingctx: Any) -> Any:
@@ -218,7 +197,6 @@ if _WRITTEN:
 
 else:
     _lanes = njit(lambda samples, most: -(-samples // most) * most)
-    _apart = njit(lambda function, *arguments: function(*arguments))
     _meet = njit(lambda arrived, enough: None)
     _hot, _compact = njit(lambda: None), njit(lambda: None)
     _flush, _restore = njit(lambda: 0), njit(lambda mode: mode)

@@ -6,6 +6,7 @@
 # ------------------------------------------------------------------------------ imports
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -42,13 +43,16 @@ class _Writer:
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
 
     def at(self, start: Any, *steps: tuple[Any, int]) -> Any:
-        """Return start + sum of index * stride for each step."""
-        start = self.index(start)
-        for index, stride in steps:
-            if stride:
-                move = self.builder.mul(self.index(index), self.index(stride))
-                start = self.builder.add(start, move)
-        return start
+        """Return start + sum of index * stride for each step; what is known now is added last."""
+        known, terms = 0, []
+        for index, stride in ((start, 1), *steps):
+            number = getattr(index, "constant", index)
+            if isinstance(number, int):
+                known += number * stride
+            elif stride:
+                terms.append(index if stride == 1 else self.builder.mul(index, self.index(stride)))
+        terms += [self.index(known)] if known or not terms else []
+        return reduce(self.builder.add, terms)
 
     def call(self, name: str, result: Any, *values: Any) -> Any:
         """Call an LLVM intrinsic; a star in its name is the type of a vector."""
