@@ -91,9 +91,10 @@ _options = {
     "nogil": True,
     "no_cfunc_wrapper": True,
 }
-_bare = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}  # counts no array's users
-_kernel = njit(**_options, **_bare)  # makes no arrays
-_maker = njit(**_options)
+# Whether Numba counts who uses an array: kernels that get one back from a call need that.
+_counted = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
+_kernel = njit(**_options, **_counted)
+_maker = njit(**_options)  # makes arrays, which are counted
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 
 

@@ -9,6 +9,7 @@ that no bound index is ever captured.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import count
 
 import sympy
@@ -268,6 +269,7 @@ def make_sum(body: Expr, bound: Iterable[Idx]) -> Expr:
     return factor * Mul(*constant) * summation(summed, inside)
 
 
+@lru_cache(maxsize=4096)
 def accesses(expression: Basic) -> tuple[Expr, ...]:
     """Return the scalars and tensor elements read in `expression`, each once, in a fixed order.
 

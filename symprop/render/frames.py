@@ -109,8 +109,14 @@ class Frames:
             head = f"def _{kernel.name}_block("
             found[f"{kernel.name}_signature"] = joined(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = joined(self._body(kernel))
-        small = not self.program.gradient.size and not self.vectors
-        return {**found, "gradient_decorator": "_inlined" if small else "_kernel"}
+        inlined = not self.program.gradient.size and not self.vectors
+        return {**found, "inlined": inlined, "counted": self._counted()}
+
+    def _counted(self) -> str:
+        """Return the condition that a kernel is given back an array, so that Numba counts users."""
+        if any("np.dot(" in line for body in self.written.values() for line in body):
+            return "True"
+        return "for_range_slice is None" if self.vectors else "False"  # `_view` is plain then
 
     def parameters(self, kernel: Kernel) -> list[Parameter]:
         """Return the parameters that a kernel reads."""
