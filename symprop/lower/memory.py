@@ -105,11 +105,11 @@ def _storage(tensor: _Tensor) -> Storage:
 def _put(tensor: _Tensor, placed: list[_Tensor], *, inherit: bool) -> None:
     """Give a tensor the memory of one that it follows, or the first that is free."""
     for before in placed * inherit:
-        others = [t for t in placed if t is not before and t.meets(tensor)]
-        free = not any(t.overlaps(before.offset, tensor.size) for t in others)
-        if free and _succeeds(tensor, before):
-            tensor.offset = before.offset
-            return
+        if _succeeds(tensor, before):
+            others = [t for t in placed if t is not before and t.meets(tensor)]
+            if not any(t.overlaps(before.offset, tensor.size) for t in others):
+                tensor.offset = before.offset
+                return
     living = [t for t in placed if t.meets(tensor)]
     starts = sorted({0, *(t.offset + t.size for t in living)})
     tensor.offset = next(

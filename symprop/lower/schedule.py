@@ -56,22 +56,30 @@ def schedule(steps: Sequence[Step]) -> tuple[Nest | Step, ...]:
 def _nested(steps: tuple[Step, ...], depth: int) -> tuple[Nest | Step, ...]:
     """Order the steps of one loop body and gather those that can share the next loop."""
     groups: list[list[Step]] = []
-    waiting = list(steps)
+    before, waiting = _before(steps), dict(enumerate(steps))
     while waiting:
-        ready = [
-            step
-            for place, step in enumerate(waiting)
-            if not any(_depends(step, other) for other in waiting[:place])
-        ]
+        ready = [place for place in waiting if before[place].isdisjoint(waiting)]
         group = groups[-1] if groups else []
-        step = next((step for step in ready if _joins(step, group, depth)), None)
-        if step is not None:
+        place = next((place for place in ready if _joins(waiting[place], group, depth)), None)
+        if place is not None:
+            step = waiting.pop(place)
             group.append(_renamed(step, step.loops[depth], group[0].loops[depth]))
         else:
-            step = min(ready, key=lambda step: _rank(step, depth))
-            groups.append([step])
-        waiting.remove(step)
+            place = min(ready, key=lambda place: _rank(waiting[place], depth))
+            groups.append([waiting.pop(place)])
     return tuple(part for group in groups for part in _loop(group, depth))
+
+
+def _before(steps: Sequence[Step]) -> list[set[int]]:
+    """Return for each step which of those that stand before it must come before it."""
+    found: list[set[int]] = []
+    touched: dict[str, list[tuple[int, Access]]] = {}
+    for place, step in enumerate(steps):
+        own = _accesses(step)
+        found.append({p for a in own for p, b in touched.get(a.name, ()) if _conflict(a, b)})
+        for access in own:
+            touched.setdefault(access.name, []).append((place, access))
+    return found
 
 
 def _loop(group: list[Step], depth: int) -> tuple[Nest | Step, ...]:
@@ -122,10 +130,6 @@ def _conflict(one: Access, other: Access) -> bool:
     if one.name != other.name or not (one.writes or other.writes):
         return False
     return not (one.adds and other.adds)
-
-
-def _depends(step: Step, earlier: Step) -> bool:
-    return any(_conflict(a, b) for a in _accesses(step) for b in _accesses(earlier))
 
 
 def _renamed(step: Step, old: Idx, new: Idx) -> Step:
