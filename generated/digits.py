@@ -230,11 +230,11 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     _hot()
     lanes = _lanes(samples, 8)
     max_z = _view(workspace, 0, (32,))
-    sum_z = _view(workspace, 32, (32,))
-    net_h = _view(workspace, 64, (32, 32))
-    h = _view(workspace, 64, (32, 32))
-    z = _view(workspace, 1088, (10, 32))
-    exp_z = _view(workspace, 1088, (10, 32))
+    sum_z = _view(workspace, 40, (32,))
+    net_h = _view(workspace, 80, (32, 32))
+    h = _view(workspace, 80, (32, 32))
+    z = _view(workspace, 1112, (10, 32))
+    exp_z = _view(workspace, 1112, (10, 32))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -303,11 +303,11 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     _hot()
     lanes = _lanes(samples, 8)
     max_z = _view(workspace, 0, (32,))
-    sum_z = _view(workspace, 32, (32,))
-    total_L = _view(workspace, 64, (32,))
-    net_h = _view(workspace, 96, (32, 32))
-    h = _view(workspace, 96, (32, 32))
-    z = _view(workspace, 1120, (10, 32))
+    sum_z = _view(workspace, 40, (32,))
+    total_L = _view(workspace, 80, (32,))
+    net_h = _view(workspace, 120, (32, 32))
+    h = _view(workspace, 120, (32, 32))
+    z = _view(workspace, 1152, (10, 32))
     L = _view(workspace, 0, (32,))
     for s in range(lanes):
         max_z[s] = -math.inf
@@ -348,19 +348,19 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     _hot()
     lanes = _lanes(samples, 8)
     one = _view(workspace, 0, (1,))
-    max_z = _view(workspace, 8, (32,))
-    sum_z = _view(workspace, 40, (32,))
-    total_L = _view(workspace, 72, (32,))
-    net_h = _view(workspace, 104, (32, 32))
-    h = _view(workspace, 104, (32, 32))
-    z = _view(workspace, 1128, (10, 32))
-    exp_z = _view(workspace, 1128, (10, 32))
-    d_z = _view(workspace, 1128, (10, 32))
-    L = _view(workspace, 8, (32,))
-    d_h = _view(workspace, 1448, (32, 32))
-    d_net_h = _view(workspace, 1448, (32, 32))
-    dL_dnet_h_T = _view(workspace, 2472, (32, 32))
-    dL_dz_T = _view(workspace, 1448, (32, 10))
+    max_z = _view(workspace, 16, (32,))
+    sum_z = _view(workspace, 56, (32,))
+    total_L = _view(workspace, 96, (32,))
+    net_h = _view(workspace, 136, (32, 32))
+    h = _view(workspace, 136, (32, 32))
+    z = _view(workspace, 1168, (10, 32))
+    exp_z = _view(workspace, 1168, (10, 32))
+    d_z = _view(workspace, 1168, (10, 32))
+    L = _view(workspace, 16, (32,))
+    d_h = _view(workspace, 1496, (32, 32))
+    d_net_h = _view(workspace, 1496, (32, 32))
+    dL_dnet_h_T = _view(workspace, 2528, (32, 32))
+    dL_dz_T = _view(workspace, 1496, (32, 10))
     g_W1 = _view(gradient, 0, (64, 32))
     g_b1 = _view(gradient, 2048, (32,))
     g_W2 = _view(gradient, 2080, (32, 10))
@@ -1566,9 +1566,9 @@ def _forward_blocks(W1, b1, W2, b2, x, p):
         workspace = _aligned(384)
         _few_block(W1, b1, W2, b2, x, p, workspace)
         return
-    workspace = _aligned(3776)
-    x_batch = _view(workspace, 1408, (64, 32))
-    p_batch = _view(workspace, 3456, (10, 32))
+    workspace = _aligned(3808)
+    x_batch = _view(workspace, 1440, (64, 32))
+    p_batch = _view(workspace, 3488, (10, 32))
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
         _collect_1(x[first : first + _BLOCK], _IN_ORDER, 0, rows, x_batch)
@@ -1594,9 +1594,9 @@ def _loss_blocks(W1, b1, W2, b2, x, t):
     _fit_inputs(W1, b1, W2, b2, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    workspace = _aligned(3808)
-    x_batch = _view(workspace, 1440, (64, 32))
-    t_batch = _view(workspace, 3488, (10, 32))
+    workspace = _aligned(3848)
+    x_batch = _view(workspace, 1480, (64, 32))
+    t_batch = _view(workspace, 3528, (10, 32))
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
@@ -1625,9 +1625,9 @@ def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     _fit_inputs(W1, b1, W2, b2, x)
     _fit_targets(x, t)
     n = x.shape[0]
-    workspace = _aligned(5864)
-    x_batch = _view(workspace, 3496, (64, 32))
-    t_batch = _view(workspace, 5544, (10, 32))
+    workspace = _aligned(5928)
+    x_batch = _view(workspace, 3560, (64, 32))
+    t_batch = _view(workspace, 5608, (10, 32))
     part = _aligned(2410)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -2046,7 +2046,7 @@ def _room():
         np.zeros((64, _BLOCK), real),
         np.zeros((10, _BLOCK), real),
         _aligned(2410),
-        _aligned(3496),
+        _aligned(3560),
     )
 
 

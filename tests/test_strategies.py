@@ -221,6 +221,18 @@ def test_a_layer_is_a_product_and_its_activation() -> None:
     assert [name_of(start) for start in starts if start is not None] == ["b1", "b2"]
 
 
+@pytest.mark.parametrize("layout", ["lanes", "rows"])
+@pytest.mark.parametrize(("name", "memory"), [("gates", "product_a"), ("tied", "product_dL_dW")])
+def test_a_product_goes_on_where_another_of_the_sum_ends(name, memory, layout) -> None:
+    """No loop adds them up: the second one's sums start from the first one's."""
+    kernel = lower(derivation(name), layout=layout, products="tiles").gradient
+    first, second = (step for step in nested(kernel.body) if f"{memory}[" in str(step))
+    assert isinstance(first, Contract)
+    assert isinstance(second, Contract)
+    assert name_of(first.target) == memory
+    assert second.start == first.target
+
+
 def test_only_the_workspace_is_read_beyond_its_columns() -> None:
     """A line follows it; behind parameters or the user's data there may be no memory."""
     kernel = lower(differentiate(load_example("digits")), "float32").gradient

@@ -153,18 +153,28 @@ class _Contraction:
         if step.accumulate:
             self._accumulated(step)
             return
-        terms = Add.make_args(step.value)
-        sums = [term for term in terms if isinstance(term, Sum)]
-        for term in sums:  # the product may be computed in the memory of the result
-            product = self._product(step.target, term)
-            if product is not None and len(_own(step)) == len(step.loops):
-                whole, rest = self._started(product[-1], step.value - term)
-                self.done += [*product[:-1], replace(whole, comment=step.comment)]
-                if rest != 0:
-                    value = step.target + self._inside(rest, step)
-                    self.done.append(replace(step, value=value, comment=""))
-                return
-        self.done.append(replace(step, value=self._inside(step.value, step)))
+        rest, filled = step.value, False
+        for term in Add.make_args(step.value):
+            product = self._product(step.target, term) if _alike(step, term) else None
+            if product is None:
+                continue
+            rest -= term
+            *before, whole = product
+            self.done += before
+            if not filled:  # in the memory of the result
+                whole, rest = self._started(whole, rest)
+                filled = True
+            elif (continued := self._continued(whole)) is not None:
+                whole = continued
+            else:
+                name = self._temporary(f"product_{name_of(step.target)}", _own(step))
+                whole, rest = _into(whole, name), rest + element(name, _own(step))
+            self.done.append(replace(whole, comment=step.comment))
+        if not filled:
+            self.done.append(replace(step, value=self._inside(step.value, step)))
+        elif rest != 0:
+            value = step.target + self._inside(rest, step)
+            self.done.append(replace(step, value=value, comment=""))
 
     def _started(self, product: Step, rest: Expr) -> tuple[Step, Expr]:
         """Let the sums of a product start from one of the terms to be added; return the others.
@@ -178,6 +188,27 @@ class _Contraction:
                     if found is not None:
                         return found, rest - term
         return product, rest
+
+    def _continued(self, product: Step) -> Contract | None:
+        """Let the sums of a product start from those that another one has put into its target.
+
+        That one gets a memory of its own, which the tiles read as they begin.
+        """
+        name = name_of(product.target) if isinstance(product, Contract) else ""
+        touching = [n for n, other in enumerate(self.done) if _touched((other,), name)]
+        before = self.done[touching[-1]] if touching else None
+        if not isinstance(product, Contract) or not isinstance(before, Contract):
+            return None
+        if name_of(before.target) != name:
+            return None
+        own = tuple(product.target.indices)
+        memory = self._temporary(f"product_{name}", own)
+        found = started(product, element(memory, own), self.shapes)
+        if found is None:
+            self._forget(memory)
+            return None
+        self.done[touching[-1]] = _into(before, memory)
+        return found
 
     def _accumulated(self, step: Compute) -> None:
         """Take the products out of a sum over the samples."""
@@ -205,6 +236,10 @@ class _Contraction:
         if number == 1 and isinstance(last, Compute) and last.value == 0:
             self.done.remove(last)
             self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
+            return
+        continued = self._continued(product[-1]) if number == 1 else None
+        if continued is not None:
+            self.done += [*product[:-1], replace(continued, comment=step.comment)]
             return
         own = _own(step)
         renamed = {index: fresh(index) for index in own}
@@ -389,6 +424,12 @@ class _Contraction:
     def _readable(self, factor: Expr) -> bool:
         """Tell whether a factor is an element of a tensor of numbers."""
         return isinstance(factor, Indexed) and name_of(factor) in self.shapes
+
+
+def _alike(step: Compute, term: Expr) -> bool:
+    """Tell whether a term has the indices of the target, which are all loops of the step."""
+    own = _own(step)
+    return len(own) == len(step.loops) and set(own) <= set(free_indices(term))
 
 
 def _own(step: Compute) -> Group:

@@ -41,6 +41,7 @@ def defer(
         part: Deferred(part, 0 if batch == 1 and _of_two_numbers(part) else _rows(part))
         for part in nests
         if isinstance(part, Contract)
+        and part.start is None
         and inside.issuperset(map(name_of, part.read))
         and writes[name_of(part.target)] == 1
         and _in_rows(part, gradients.get(name_of(part.target), ()))
