@@ -55,7 +55,12 @@ def test_kernels_of_random_networks_are_right(network: Network) -> None:
     derivation = symprop.differentiate(network)
     point = draw(derivation, "moderate", 2, "float64", np.random.default_rng(0))
     assert point is not None
-    for layout, products in (("lanes", "tiles"), ("lanes", "loops"), ("rows", "blas")):
+    for layout, products in (
+        ("lanes", "tiles"),
+        ("lanes", "loops"),
+        ("rows", "tiles"),
+        ("rows", "blas"),
+    ):
         program = lower(derivation, layout=layout, products=products)  # type: ignore[arg-type]
         kernels = load(render(derivation, program, Options()), network.name, jit=False)
         with np.errstate(all="ignore"):

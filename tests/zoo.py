@@ -96,6 +96,22 @@ def tied() -> Network:
 
 
 @member
+def halves() -> Network:
+    """Two layers whose weights are halves of one tensor, and a penalty on all parameters."""
+    net = Network("halves")
+    i, r, j, k = net.index("i", 5), net.index("r", 10), net.index("j", 4), net.index("k", 3)
+    x, u, t = net.input("x", i), net.input("u", i), net.target("t", k)
+    W, b = net.parameter("W", r, j, init="glorot_uniform"), net.parameter("b", j, init=0.1)
+    V, c = net.parameter("V", j, k, init="glorot_uniform"), net.parameter("c", k)
+    a = net.define("a", tanh(Sum(W[i + 5, j] * u[i], i)), j)
+    h = net.define("h", tanh(Sum(W[i, j] * x[i], i) + b[j]), j)
+    y = net.output("y", Sum(V[j, k] * h[j] * a[j], j) + c[k], k)
+    penalty = Sum(V[j, k] ** 2, j, k) + Sum(b[j] ** 2, j) + Sum(c[k] ** 2, k)
+    net.loss(Sum((y[k] - t[k]) ** 2, k) + penalty / 100)
+    return net
+
+
+@member
 def attention() -> Network:
     """Two-head self-attention over four tokens, queries and keys over the same indices."""
     net = Network("attention")

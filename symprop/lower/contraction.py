@@ -102,31 +102,30 @@ def _column_sums(pass_: _Contraction) -> tuple[Step, ...]:
     """Let sums over the samples of what has a transposed copy be products of the copy with 1.
 
     ``g[j] += d[j,s]`` would reduce a register for each j; ``d_T[s,j]`` is added up register by
-    register.
+    register. They come last, so nothing else may touch their target later.
     """
     steps = pass_.done
     copies = {name_of(s.source): s for s in steps if isinstance(s, Transpose) and s.batch == 1}
     kept: list[Step] = []
-    moved: list[Step] = []
-    for place, step in enumerate(steps):
+    moved: list[tuple[Compute, Transpose]] = []
+    touched: set[str] = set()
+    for step in reversed(steps):
         copy = None
-        if isinstance(step, Compute) and _adds_rows(step):
+        if isinstance(step, Compute) and _adds_rows(step) and name_of(step.target) not in touched:
             copy = copies.get(name_of(step.value))
-        if copy is None or _touched(steps[place + 1 :], name_of(step.target)):
-            kept.append(step)
-        elif isinstance(step, Compute):
-            moved.append(pass_.column_sum(step, copy))
-            kept = [s for s in kept if not _clears(s, name_of(step.target))]
-    start = (Compute(pass_.one, sympy.S.One, ()),) if moved else ()
-    return (*start, *kept, *moved)
+        if isinstance(step, Compute) and copy is not None:
+            moved.insert(0, (step, copy))
+        else:
+            kept.insert(0, step)
+            touched |= {access.name for access in step.accesses}
+    pass_.done = [Compute(pass_.one, sympy.S.One, ()), *kept] if moved else kept
+    for step, copy in moved:
+        pass_.add_rows(step, copy)
+    return tuple(pass_.done)
 
 
-def _clears(step: Step, name: str) -> bool:
-    return isinstance(step, Compute) and name_of(step.target) == name and step.value == 0
-
-
-def _touched(steps: Iterable[Step], name: str) -> bool:
-    return any(access.name == name for step in steps for access in step.accesses)
+def _touches(step: Step, name: str) -> bool:
+    return any(access.name == name for access in step.accesses)
 
 
 def _adds_rows(step: Compute) -> bool:
@@ -190,25 +189,41 @@ class _Contraction:
         return product, rest
 
     def _continued(self, product: Step) -> Contract | None:
-        """Let the sums of a product start from those that another one has put into its target.
+        """Let the sums of a product start from what another step has put into its target.
 
         That one gets a memory of its own, which the tiles read as they begin.
         """
-        name = name_of(product.target) if isinstance(product, Contract) else ""
-        touching = [n for n, other in enumerate(self.done) if _touched((other,), name)]
-        before = self.done[touching[-1]] if touching else None
-        if not isinstance(product, Contract) or not isinstance(before, Contract):
+        if not isinstance(product, Contract) or not self._whole(product.target):
             return None
-        if name_of(before.target) != name:
+        name = name_of(product.target)
+        place = max((n for n, step in enumerate(self.done) if _touches(step, name)), default=-1)
+        before = self.done[place] if place >= 0 else None
+        if not isinstance(before, Contract | Compute) or not self._fills(before, name):
             return None
-        own = tuple(product.target.indices)
-        memory = self._temporary(f"product_{name}", own)
-        found = started(product, element(memory, own), self.shapes)
+        memory = self._temporary(f"product_{name}", tuple(product.target.indices))
+        found = started(product, element(memory, tuple(product.target.indices)), self.shapes)
         if found is None:
             self._forget(memory)
             return None
-        self.done[touching[-1]] = _into(before, memory)
+        self.done[place] = _into(before, memory)
         return found
+
+    def _fills(self, step: Contract | Compute, name: str) -> bool:
+        """Tell whether a step sets every element of a tensor, whatever it was before."""
+        sets = name_of(step.target) == name and self._whole(step.target)
+        if isinstance(step, Contract):
+            return sets
+        return sets and not step.accumulate and set(_own(step)) == set(step.loops)
+
+    def _whole(self, target: Expr) -> bool:
+        """Tell whether the subscripts of a target are indices of the length of their axes."""
+        if not isinstance(target, Indexed):
+            return False
+        own, lengths = target.indices, self.shapes[name_of(target)]
+        plain = len(set(own)) == len(own) and all(isinstance(index, Idx) for index in own)
+        return plain and all(
+            extent(n) in (None, m) for n, m in zip(own[::-1], lengths[::-1], strict=False)
+        )
 
     def _accumulated(self, step: Compute) -> None:
         """Take the products out of a sum over the samples."""
@@ -231,9 +246,10 @@ class _Contraction:
     def _add_product(self, step: Compute, number: Expr, product: list[Step]) -> None:
         """Append a product: into the target where that is still 0, else through its own memory."""
         name = name_of(step.target)
-        touching = [n for n, other in enumerate(self.done) if _writes(other, name)]
-        last = self.done[touching[-1]] if touching else None
-        if number == 1 and isinstance(last, Compute) and last.value == 0:
+        touching = [other for other in self.done if _touches(other, name)]
+        last = touching[-1] if touching else None
+        cleared = isinstance(last, Compute) and last.value == 0 and self._whole(step.target)
+        if number == 1 and cleared and last is not None:
             self.done.remove(last)
             self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
             return
@@ -285,15 +301,15 @@ class _Contraction:
         self.shapes[name] = (1,)
         return element(name, (sympy.S.Zero,))
 
-    def column_sum(self, step: Compute, copy: Transpose) -> Contract:
-        """Return the product that adds up the rows of a transposed copy."""
+    def add_rows(self, step: Compute, copy: Transpose) -> None:
+        """Append the product that adds up the rows of a transposed copy."""
         *own, sample = step.value.indices
         right = element(name_of(copy.target), (sample, *own))
         found = contracted(step.target, self.one, right, (sample,), self.shapes)
         if found is None:
             raise TypeError(f"{step}: not a sum of rows")
         found = self._over(found, name_of(copy.target))
-        return replace(found, reason="a sum over the samples", comment=step.comment)
+        self._add_product(step, sympy.S.One, [replace(found, reason="a sum over the samples")])
 
     def _over(self, contract: Contract, copy: str) -> Contract:
         """Let a product read whole vectors of a copy, which lies in the workspace."""
@@ -398,7 +414,8 @@ class _Contraction:
             free = set(free_indices(others))
             order = [index for index in target.indices if index in free]
             order += [index for index in _subscripts(others) if index in free - set(order)]
-            order.sort(key=lambda index: isinstance(index, Lane))
+            # last in lanes, first in rows: where all tensors have the samples
+            order.sort(key=lambda index: is_sample(index) == bool(self.strategy.lanes))
             if set(order) != free or not order:
                 continue
             name = self._temporary(f"factor_{name_of(target)}", tuple(order))
@@ -445,8 +462,8 @@ def _subscripts(expression: Expr) -> tuple[Idx, ...]:
 
 
 def _into(product: Step, name: str) -> Step:
-    """Return a product whose result is called `name`."""
-    if isinstance(product, Contract):
+    """Return a step whose result is called `name`."""
+    if isinstance(product, Contract | Compute):
         return replace(product, target=element(name, tuple(product.target.indices)))
     if isinstance(product, Multiply):
         return replace(product, target=replace(product.target, name=name))
@@ -464,7 +481,3 @@ def _places(index: Idx, factors: tuple[Expr, ...]) -> tuple[int, ...]:
         next((n for n, part in enumerate(factor.indices) if index in free_indices(part)), 99)
         for factor in factors
     )
-
-
-def _writes(step: Step, name: str) -> bool:
-    return any(access.writes and access.name == name for access in step.accesses)
