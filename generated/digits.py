@@ -93,7 +93,7 @@ _options = {
 }
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
 _counted = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
-_kernel = njit(**_options, **_counted)
+_kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 

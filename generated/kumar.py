@@ -112,9 +112,9 @@ _options = {
 }
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
 _counted = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
-_kernel = njit(**_options, **_counted)
+_kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
-_inlined = njit(forceinline=True, **_options, **_counted)
+_inlined = njit(forceinline=True, no_rewrites=True, **_options, **_counted)
 _inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
 
 
