@@ -1,9 +1,10 @@
 """Pass 4: sums of products of two tensors, as whole products.
 
-They are made of register tiles (`tiles`), which may read affine subscripts. In lanes these run
-along the samples; where a product sums over the samples, one operand is copied with its axes
-exchanged first. In rows they run along a layer, or along a sum; there a product may also be one of
-matrices (`matrices`), which is BLAS's business.
+They are made of register tiles (`tiles`), which may read affine subscripts. Of several that are
+added, each goes on where another ends. In lanes tiles run along the samples; where a product sums
+over the samples, one operand is copied with its axes exchanged first. In rows they run along a
+layer, or along a sum; there a product may also be one of matrices (`matrices`), which is BLAS's
+business.
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
@@ -166,8 +167,8 @@ class _Contraction:
             elif (continued := self._continued(whole)) is not None:
                 whole = continued
             else:
-                name = self._temporary(f"product_{name_of(step.target)}", _own(step))
-                whole, rest = _into(whole, name), rest + element(name, _own(step))
+                name = self._temporary(f"product_{name_of(step.target)}", _own(step.target))
+                whole, rest = _into(whole, name), rest + element(name, _own(step.target))
             self.done.append(replace(whole, comment=step.comment))
         if not filled:
             self.done.append(replace(step, value=self._inside(step.value, step)))
@@ -213,22 +214,20 @@ class _Contraction:
         sets = name_of(step.target) == name and self._whole(step.target)
         if isinstance(step, Contract):
             return sets
-        return sets and not step.accumulate and set(_own(step)) == set(step.loops)
+        return sets and not step.accumulate and set(_own(step.target)) == set(step.loops)
 
     def _whole(self, target: Expr) -> bool:
         """Tell whether the subscripts of a target are indices of the length of their axes."""
-        if not isinstance(target, Indexed):
+        own = _own(target)
+        if not own or len(set(own)) < len(own):
             return False
-        own, lengths = target.indices, self.shapes[name_of(target)]
-        plain = len(set(own)) == len(own) and all(isinstance(index, Idx) for index in own)
-        return plain and all(
-            extent(n) in (None, m) for n, m in zip(own[::-1], lengths[::-1], strict=False)
-        )
+        axes = zip(reversed(own), reversed(self.shapes[name_of(target)]), strict=False)
+        return all(extent(index) in (None, length) for index, length in axes)
 
     def _accumulated(self, step: Compute) -> None:
         """Take the products out of a sum over the samples."""
         rest = []
-        own = _own(step)
+        own = _own(step.target)
         summed = [index for index in step.loops if index not in own]
         for term in Add.make_args(step.value):
             number, bare = term.as_independent(Indexed, as_Add=False)
@@ -257,7 +256,7 @@ class _Contraction:
         if continued is not None:
             self.done += [*product[:-1], replace(continued, comment=step.comment)]
             return
-        own = _own(step)
+        own = _own(step.target)
         renamed = {index: fresh(index) for index in own}
         temporary = self._temporary(f"product_{name}", own)
         moved = _into(product[-1], temporary)
@@ -445,13 +444,13 @@ class _Contraction:
 
 def _alike(step: Compute, term: Expr) -> bool:
     """Tell whether a term has the indices of the target, which are all loops of the step."""
-    own = _own(step)
+    own = _own(step.target)
     return len(own) == len(step.loops) and set(own) <= set(free_indices(term))
 
 
-def _own(step: Compute) -> Group:
-    """Return the target's subscripts where they are plain indices, else nothing."""
-    subscripts = tuple(step.target.indices) if isinstance(step.target, Indexed) else ()
+def _own(target: Expr) -> Group:
+    """Return the subscripts of a target where they are plain indices, else nothing."""
+    subscripts = tuple(target.indices) if isinstance(target, Indexed) else ()
     return subscripts if all(isinstance(part, Idx) for part in subscripts) else ()
 
 

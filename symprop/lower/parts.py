@@ -1,9 +1,9 @@
 """Pass 7: which weights the training updates part by part.
 
-A large weight's gradient leaves the caches before the update reads it. Where it is one product, the
-training can do without all of it: it computes some rows, applies the update to them, and writes
-the next ones to the same place, or, of one sample, element by element. So that product is the last
-of a kernel, which leaves it out unless it is asked for whole gradients.
+A large weight's gradient leaves the caches before the update reads it. Where it is one product
+and nothing else, the training can do without all of it: it computes some rows, applies the update
+to them, and writes the next ones to the same place, or, of one sample, element by element. So that
+product is the last of a kernel, which leaves it out unless it is asked for whole gradients.
 """
 
 from __future__ import annotations
