@@ -164,7 +164,7 @@ class _Contraction:
             if not filled:  # in the memory of the result
                 whole, rest = self._started(whole, rest)
                 filled = True
-            elif (continued := self._continued(whole)) is not None:
+            elif (continued := self._continued(step.target, whole)) is not None:
                 whole = continued
             else:
                 name = self._temporary(f"product_{name_of(step.target)}", _own(step.target))
@@ -189,20 +189,27 @@ class _Contraction:
                         return found, rest - term
         return product, rest
 
-    def _continued(self, product: Step) -> Contract | None:
-        """Let the sums of a product start from what another step has put into its target.
+    def _continued(self, target: Expr, product: Step) -> Step | None:
+        """Let a product go on from what another step has put into the target; None if it cannot.
 
-        That one gets a memory of its own, which the tiles read as they begin.
+        Zeros are left out; else that step gets a memory of its own, which the tiles read as they
+        begin.
         """
-        if not isinstance(product, Contract) or not self._whole(product.target):
-            return None
-        name = name_of(product.target)
+        name = name_of(target)
         place = max((n for n, step in enumerate(self.done) if _touches(step, name)), default=-1)
         before = self.done[place] if place >= 0 else None
-        if not isinstance(before, Contract | Compute) or not self._fills(before, name):
+        if not self._whole(target) or not isinstance(before, Contract | Compute):
             return None
-        memory = self._temporary(f"product_{name}", tuple(product.target.indices))
-        found = started(product, element(memory, tuple(product.target.indices)), self.shapes)
+        if not self._fills(before, name):
+            return None
+        if isinstance(before, Compute) and before.value == 0:
+            del self.done[place]
+            return product
+        if not isinstance(product, Contract):
+            return None
+        own = _own(product.target)
+        memory = self._temporary(f"product_{name}", own)
+        found = started(product, element(memory, own), self.shapes)
         if found is None:
             self._forget(memory)
             return None
@@ -243,16 +250,9 @@ class _Contraction:
             self.done.append(replace(step, value=self._inside(Add(*rest), step)))
 
     def _add_product(self, step: Compute, number: Expr, product: list[Step]) -> None:
-        """Append a product: into the target where that is still 0, else through its own memory."""
+        """Append a product: into the target if it can go on there, else through its own memory."""
         name = name_of(step.target)
-        touching = [other for other in self.done if _touches(other, name)]
-        last = touching[-1] if touching else None
-        cleared = isinstance(last, Compute) and last.value == 0 and self._whole(step.target)
-        if number == 1 and cleared and last is not None:
-            self.done.remove(last)
-            self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
-            return
-        continued = self._continued(product[-1]) if number == 1 else None
+        continued = self._continued(step.target, product[-1]) if number == 1 else None
         if continued is not None:
             self.done += [*product[:-1], replace(continued, comment=step.comment)]
             return

@@ -97,7 +97,7 @@ def _size(lengths: Lengths, block: int, line: int) -> int:
     """Return the room for a tensor: in lanes whole lines, and one more.
 
     Layers of a power of two would else all begin in the same lines of the nearest cache, and a loop
-    over several of them would find only some of them there (4 to 6 % of a step).
+    over several of them would find only some of them there (2 to 6 % of a step).
     """
     count = prod(block if length is None else length for length in lengths)
     return (-(-count // line) + 1) * line if line > 1 else count
