@@ -499,6 +499,30 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert case["floor_seconds"] > 0
 
 
+@pytest.mark.parametrize(("epoch", "noise"), [(1e-8, 2e-5), (3e-4, -2e-3), (1e-3, 1e-3), (2.0, 0)])
+def test_epochs_that_are_too_short_to_be_timed_are_counted_again(
+    epoch: float, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Clock:
+        """Runs that take `epoch` seconds an epoch, and no time at all where `noise` is more."""
+
+        def __init__(self, folder: Path, name: str, threads: int) -> None: ...
+
+        def ask(self, command: str, *, epochs: int = 1) -> dict[str, float | str]:
+            asked.append(epochs)
+            once = {"version": "1", "loss": 1.0, "after": 1.0}
+            return {**once, "seconds": max(epochs * epoch - noise, 1e-9)}
+
+    monkeypatch.setattr(running, "Process", Clock)
+    entrant = running._Entrant("symprop")
+    entrant.start(Path(), 1)
+    assert entrant.epochs == asked[-1] <= running._EPOCHS
+    assert entrant.epochs * epoch < max(3 * running._SECONDS, 2 * epoch)
+    assert entrant.epochs * epoch > running._SECONDS / 4 or entrant.epochs == running._EPOCHS
+
+
 def test_a_peer_that_is_missing_is_a_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "available", lambda name: False)
     monkeypatch.setattr(running, "_SECONDS", 1e-3)

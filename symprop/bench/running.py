@@ -28,6 +28,9 @@ __all__ = ["run_case"]
 _SECONDS = 0.25
 """How long a contestant trains in a round, about."""
 
+_EPOCHS = 1_000_000
+"""How many epochs it trains at most, each of which has its mean loss in memory."""
+
 _BEST: dict[str, Callable[[Iterable[float]], float]] = {
     "peak": max, "transcendental": min, "bandwidth": max,
 }  # fmt: skip
@@ -57,11 +60,11 @@ class _Entrant:
         answer = self.process.ask("first")
         self.first, self.loss, self.after = (answer[key] for key in ("seconds", "loss", "after"))
         self.process.ask("run", epochs=1)
-        once = self.process.ask("run", epochs=1)["seconds"]
-        self.epochs = max(1, min(100_000, math.ceil(_SECONDS / once)))
-        if self.epochs > 20:  # one epoch is too short to tell
-            tenth = self.process.ask("run", epochs=self.epochs // 10)["seconds"]
-            self.epochs = max(1, math.ceil(_SECONDS / tenth * (self.epochs // 10)))
+        seconds = self.process.ask("run", epochs=1)["seconds"]
+        while seconds < _SECONDS / 3 and self.epochs < _EPOCHS:  # a short run tells little
+            more = _SECONDS / max(seconds, _SECONDS / 100)
+            self.epochs = min(_EPOCHS, math.ceil(self.epochs * more))
+            seconds = self.process.ask("run", epochs=self.epochs)["seconds"]
 
     def row(self, own: float | None) -> Row:
         """Return what is reported; `own` is symprop's loss after the first epoch."""
