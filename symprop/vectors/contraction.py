@@ -85,7 +85,6 @@ class _Dimensions(NamedTuple):
     rows: Any
     terms: Any
     loops: Any
-    offsets: Any
     over: bool
     begun: bool  # whether there is a start
 
@@ -109,7 +108,7 @@ class _Product:
 
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions, self.across = dimensions, None
-        self.columns, self.rows, self.terms, loops, _, self.over, _ = dimensions
+        self.columns, self.rows, self.terms, loops, self.over, _ = dimensions
         size = (self.rows[0] or 0) * (self.terms[0][0] or 128)
         self.large = len(self.terms) == 1 and size >= _LARGE
         self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
@@ -135,7 +134,7 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        around = w.nest(self.dimensions.counted(count), self.dimensions.offsets)
+        around = w.nest(self.dimensions.counted(count), (0, 0, 0, 0))
         with around as outer, self.blocks(size, count) as block:
             for section, panels, _ in sections:
                 for start, stop, widths, tall in panels:
@@ -304,7 +303,7 @@ class _Dots:
         rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
         parts = _parts(rows[0], w.registers // 2)
         slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(self.dimensions.counted(count), self.dimensions.offsets) as outer:
+        with w.nest(self.dimensions.counted(count), (0, 0, 0, 0)) as outer:
             for begin, end, tall in parts:
                 with w.loop(begin, end, tall) as row:
                     starts = w.along(outer, row, rows[1:])
@@ -352,12 +351,13 @@ def _contraction(
     """
     begun = len(columns) > 4
     wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
-    dimensions = _Dimensions(wide, own, terms, around, (*offsets, 0)[:4], over, begun)
+    dimensions = _Dimensions(wide, own, terms, around, over, begun)
     if not _WRITTEN:
-        return _plain_contraction(dimensions)
+        return _plain_contraction(dimensions, (*offsets, 0)[:4])
     writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
     counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
-    return _intrinsic(f"contraction {dimensions}", writer.write, 3 + begun + (None in counts))
+    arguments = 3 + begun + (None in counts)
+    return _intrinsic(f"contraction {dimensions}", writer.write, arguments, offsets)
 
 
 def _offsets(dimensions: Any, axis: int) -> Any:
@@ -368,9 +368,9 @@ def _offsets(dimensions: Any, axis: int) -> Any:
     return total
 
 
-def _plain_contraction(dimensions: _Dimensions) -> Any:
+def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any:
     """Return the function of `_contraction` as plain loops."""
-    (fixed, lane, right, out, along), rows, terms, loops, offsets, _, begun = dimensions
+    (fixed, lane, right, out, along), rows, terms, loops, _, begun = dimensions
     if not out:  # one column, and one more term
         terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
     splat = 1 - lane

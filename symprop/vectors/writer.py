@@ -6,7 +6,8 @@
 # ------------------------------------------------------------------------------ imports
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import reduce
+from functools import partial, reduce
+from itertools import zip_longest
 from typing import Any
 
 from llvmlite import ir
@@ -171,11 +172,12 @@ class _Writer:
             yield starts
 
 
-def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
+def _outlined(name: str, write: Callable[..., None], offsets: tuple[int, ...], *kinds: Any) -> Any:
     """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
 
-    It gets the data of the arrays among the values, and indices. One function for each name and
-    element type, however often it is called, keeps the compiler's work small.
+    It gets the data of the arrays among the values, from their `offsets` on, and indices. One
+    function for each name and element type, however often it is called and wherever in the arrays
+    it works, keeps the compiler's work small.
     """
     arrays = [kind for kind in kinds if isinstance(kind, types.Array)]
     numbers = {kind.dtype for kind in arrays if isinstance(kind.dtype, types.Float)}
@@ -201,19 +203,26 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
             inner = ir.IRBuilder(function.append_basic_block())
             write(_Writer(context, inner, values[0].type.pointee), *function.args)
             inner.ret_void()
-        builder.call(builder.module.globals[full], values)
+        given = [
+            builder.gep(value, [ir.Constant(_INDEX, offset)]) if offset else value
+            for value, offset in zip_longest(values, offsets, fillvalue=0)
+        ]
+        builder.call(builder.module.globals[full], given)
         return context.get_dummy_value()
 
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
-def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
+def _intrinsic(
+    name: str, write: Callable[..., None], arguments: int, offsets: tuple[int, ...] = ()
+) -> Any:
     """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
+    outlined = partial(_outlined, name, write, offsets)
     calls = {
-        2: lambda typingctx, a, b: _outlined(name, write, a, b),
-        3: lambda typingctx, a, b, c: _outlined(name, write, a, b, c),
-        4: lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d),
-        5: lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e),
+        2: lambda typingctx, a, b: outlined(a, b),
+        3: lambda typingctx, a, b, c: outlined(a, b, c),
+        4: lambda typingctx, a, b, c, d: outlined(a, b, c, d),
+        5: lambda typingctx, a, b, c, d, e: outlined(a, b, c, d, e),
     }
     return intrinsic(calls[arguments])
 
