@@ -7,11 +7,11 @@ the network is used twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from symprop.lower.program import Kernel, Program, Storage
+from symprop.lower.program import Kernel, Program, Statement, Storage
 from symprop.lower.steps import LANES, SAMPLES, WHOLE
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
@@ -19,6 +19,7 @@ from symprop.options import Options
 from symprop.printer import Printer
 from symprop.render.forms import Forms
 from symprop.render.lines import Lines
+from symprop.render.repeats import Call, Repeats
 from symprop.render.texts import call, joined, tupled
 
 __all__ = ["Frames"]
@@ -45,6 +46,7 @@ class Frames:
     program: Program
     options: Options
     forms: Forms = field(default_factory=Forms)
+    repeats: Repeats = field(default_factory=Repeats)
     printer: Printer = field(init=False)
     named: dict[str, str] = field(init=False)
     rates: dict[str, str] = field(init=False)
@@ -62,8 +64,7 @@ class Frames:
         outputs = self.program.forward.outputs
         variables = (*self.data, *outputs)
         self.batches = {v.name: new_name(f"{v.name}_batch", taken) for v in variables}
-        lines = Lines(self.printer, self.forms)
-        self.written = {k.name: list(lines.body(k.body)) for k in self.program.kernels}
+        self.written = {k.name: list(self._written(k)) for k in self.program.kernels}
 
     @property
     def data(self) -> tuple[Variable, ...]:
@@ -110,7 +111,17 @@ class Frames:
             found[f"{kernel.name}_signature"] = joined(call(head, self._arguments(kernel), "):"))
             found[f"{kernel.name}_body"] = joined(self._body(kernel))
         inlined = not self.program.gradient.size and not self.vectors
-        return {**found, "inlined": inlined, "counted": self._counted()}
+        lines = Lines(self.printer, self.forms)
+        repeated = [joined(lines.function(function)) for function in self.repeats.made.values()]
+        return {**found, "repeated": repeated, "inlined": inlined, "counted": self._counted()}
+
+    def _written(self, kernel: Kernel) -> Iterator[str]:
+        body: Iterable[Statement | Call] = kernel.body
+        if kernel.strategy.lanes:
+            scalars = (p for p in self.network.parameters if not p.shape)
+            lasting = (self.program.loss_sum, *map(self.adjoint, scalars))
+            body = self.repeats.calls(kernel, lasting)
+        return Lines(self.printer, self.forms).body(body)
 
     def _counted(self) -> str:
         """Return the condition that a kernel is given back an array, so that Numba counts users."""

@@ -30,6 +30,7 @@ from symprop.lower.steps import (
 )
 from symprop.printer import Printer
 from symprop.render.forms import Forms
+from symprop.render.repeats import Call, Function
 from symprop.render.texts import call, wrapped
 
 __all__ = ["Lines"]
@@ -42,7 +43,7 @@ class Lines:
     printer: Printer
     forms: Forms = field(default_factory=Forms)
 
-    def body(self, statements: Iterable[Statement], depth: int = 1) -> Iterator[str]:
+    def body(self, statements: Iterable[Statement | Call], depth: int = 1) -> Iterator[str]:
         """Yield the lines of some statements, indented by `depth` steps."""
         margin = "    " * depth
         for statement in statements:
@@ -72,8 +73,25 @@ class Lines:
                     yield from self.body(body, depth + 1)
                 case Branch(cases):
                     yield from self._branch(cases, depth)
+                case Call(function, arguments, notes):
+                    yield from self.body(notes, depth)
+                    names = [*map(self.printer.name, arguments)]
+                    yield from call(f"{function.name}(", names, depth=depth)
                 case _:
                     raise TypeError(f"{type(statement).__name__}: not a statement")
+
+    def function(self, function: Function) -> Iterator[str]:
+        """Yield the lines of a function of loops over lanes that several parts of kernels are."""
+        name = self.printer.name
+        yield from call(f"def {function.name}(", [*map(name, function.arguments)], "):")
+        yield '    """Compute what several parts of a kernel do, in the names of the first."""'
+        yield "    _hot()"
+        if function.lanes:
+            yield f"    {name(str(LANES))} = _lanes({name(str(SAMPLES))}, {function.lanes})"
+        for tensor, before in function.inherited:
+            yield f"    {name(tensor)} = {name(before)}"
+        yield from self.body([function.loop])
+        yield "    _compact()"
 
     def _tensor(self, leaf: Indexed) -> str:
         return self.printer.name(name_of(leaf))
