@@ -29,12 +29,13 @@ Update of each parameter theta in step t (adam):
 """
 
 import math
+import operator
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, reduce, wraps
+from functools import cache, partial, reduce, wraps
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
@@ -43,7 +44,15 @@ from llvmlite import binding, ir
 from numba import config, njit, typeof, types
 from numba.core.errors import TypingError
 from numba.core.options import DefaultOptions
-from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    models,
+    overload,
+    register_jitable,
+    register_model,
+    type_callable,
+)
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 try:  # names that Numba does not promise
@@ -95,7 +104,9 @@ _options = {
 _counted = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
-_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
+_inner = register_jitable(  # Python runs its text
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+)
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:
@@ -229,12 +240,12 @@ def _forward_block(W1, b1, W2, b2, x, p, samples, workspace):
     """Compute the outputs of a block of samples."""
     _hot()
     lanes = _lanes(samples, 8)
-    max_z = _view(workspace, 0, (32,))
-    sum_z = _view(workspace, 40, (32,))
-    net_h = _view(workspace, 80, (32, 32))
-    h = _view(workspace, 80, (32, 32))
-    z = _view(workspace, 1112, (10, 32))
-    exp_z = _view(workspace, 1112, (10, 32))
+    max_z = _tensor(workspace, 0, (32,))
+    sum_z = _tensor(workspace, 40, (32,))
+    net_h = _tensor(workspace, 80, (32, 32))
+    h = _tensor(workspace, 80, (32, 32))
+    z = _tensor(workspace, 1112, (10, 32))
+    exp_z = _tensor(workspace, 1112, (10, 32))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -268,10 +279,10 @@ def _few_block(W1, b1, W2, b2, x, p, workspace):
     """Compute the outputs of a few samples, one by one."""
     _hot()
     samples = x.shape[0]
-    net_h = _view(workspace, 0, (samples, 32))
-    h = _view(workspace, 192, (samples, 32))
-    z = _view(workspace, 0, (samples, 10))
-    exp_z = _view(workspace, 60, (10,))
+    net_h = _tensor(workspace, 0, (samples, 32))
+    h = _tensor(workspace, 192, (samples, 32))
+    z = _tensor(workspace, 0, (samples, 10))
+    exp_z = _tensor(workspace, 60, (10,))
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
     _product_3(x, W1, net_h, b1, samples)
     for s in range(samples):
@@ -302,13 +313,13 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     """Return the sum of the losses of a block of samples."""
     _hot()
     lanes = _lanes(samples, 8)
-    max_z = _view(workspace, 0, (32,))
-    sum_z = _view(workspace, 40, (32,))
-    total_L = _view(workspace, 80, (32,))
-    net_h = _view(workspace, 120, (32, 32))
-    h = _view(workspace, 120, (32, 32))
-    z = _view(workspace, 1152, (10, 32))
-    L = _view(workspace, 0, (32,))
+    max_z = _tensor(workspace, 0, (32,))
+    sum_z = _tensor(workspace, 40, (32,))
+    total_L = _tensor(workspace, 80, (32,))
+    net_h = _tensor(workspace, 120, (32, 32))
+    h = _tensor(workspace, 120, (32, 32))
+    z = _tensor(workspace, 1152, (10, 32))
+    L = _tensor(workspace, 0, (32,))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
@@ -347,24 +358,24 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     """Return the sum of the losses of a block of samples; fill the sum of their gradients."""
     _hot()
     lanes = _lanes(samples, 8)
-    one = _view(workspace, 0, (1,))
-    max_z = _view(workspace, 16, (32,))
-    sum_z = _view(workspace, 56, (32,))
-    total_L = _view(workspace, 96, (32,))
-    net_h = _view(workspace, 136, (32, 32))
-    h = _view(workspace, 136, (32, 32))
-    z = _view(workspace, 1168, (10, 32))
-    exp_z = _view(workspace, 1168, (10, 32))
-    d_z = _view(workspace, 1168, (10, 32))
-    L = _view(workspace, 16, (32,))
-    d_h = _view(workspace, 1496, (32, 32))
-    d_net_h = _view(workspace, 1496, (32, 32))
-    dL_dnet_h_T = _view(workspace, 2528, (32, 32))
-    dL_dz_T = _view(workspace, 1496, (32, 10))
-    g_W1 = _view(gradient, 0, (64, 32))
-    g_b1 = _view(gradient, 2048, (32,))
-    g_W2 = _view(gradient, 2080, (32, 10))
-    g_b2 = _view(gradient, 2400, (10,))
+    one = _tensor(workspace, 0, (1,))
+    max_z = _tensor(workspace, 16, (32,))
+    sum_z = _tensor(workspace, 56, (32,))
+    total_L = _tensor(workspace, 96, (32,))
+    net_h = _tensor(workspace, 136, (32, 32))
+    h = _tensor(workspace, 136, (32, 32))
+    z = _tensor(workspace, 1168, (10, 32))
+    exp_z = _tensor(workspace, 1168, (10, 32))
+    d_z = _tensor(workspace, 1168, (10, 32))
+    L = _tensor(workspace, 16, (32,))
+    d_h = _tensor(workspace, 1496, (32, 32))
+    d_net_h = _tensor(workspace, 1496, (32, 32))
+    dL_dnet_h_T = _tensor(workspace, 2528, (32, 32))
+    dL_dz_T = _tensor(workspace, 1496, (32, 10))
+    g_W1 = _tensor(gradient, 0, (64, 32))
+    g_b1 = _tensor(gradient, 2048, (32,))
+    g_W2 = _tensor(gradient, 2080, (32, 10))
+    g_b2 = _tensor(gradient, 2400, (10,))
     one[0] = 1.0
     for s in range(lanes):
         max_z[s] = -math.inf
@@ -637,6 +648,28 @@ def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
     return emit
 
 
+class _Tensor(types.Array):
+    """A contiguous part of an array as a kernel sees it: an address, and lengths in its type.
+
+    The first length, which no address depends on, may be None. An array of Numba's has nine
+    numbers, of which LLVM would have to find out for each part that eight are known.
+    """
+
+    def __init__(self, element: Any, lengths: tuple[int | None, ...]) -> None:
+        self.lengths = lengths
+        super().__init__(element, len(lengths), "C", name=f"tensor({element}, {lengths})")
+
+    @property
+    def key(self) -> Any:
+        return self.dtype, self.lengths
+
+    @property
+    def mangling_args(self) -> Any:
+        return type(self).__name__, [self.dtype, *self.lengths]
+
+
+register_model(_Tensor)(models.PointerModel)
+
 if _WRITTEN:
 
     @intrinsic
@@ -691,6 +724,40 @@ if _WRITTEN:
             return builder.and_(whole, builder.neg(held))
 
         return types.intp(types.intp, types.intp), emit
+
+    @intrinsic(prefer_literal=True)
+    def _tensor(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
+        """Return a part of a contiguous array, which must not outlive it."""
+        tensor = _Tensor(memory.dtype, tuple(getattr(n, "literal_value", None) for n in shape))
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            data = context.make_array(memory)(context, builder, values[0]).data
+            return builder.gep(data, [values[1]], inbounds=True)
+
+        return tensor(memory, first, shape), emit
+
+    def _element(builder: Any, tensor: Any, address: Any, kind: Any, index: Any) -> Any:
+        """Return the address of an element of a tensor."""
+        several = isinstance(kind, types.BaseTuple)
+        parts = [builder.extract_value(index, n) for n in range(len(kind))] if several else [index]
+        place = parts[0]
+        for part, size in zip(parts[1:], tensor.lengths[1:], strict=True):
+            place = builder.mul(place, ir.Constant(place.type, size), flags=["nsw"])
+            place = builder.add(place, part, flags=["nsw"])
+        return builder.gep(address, [place], inbounds=True)
+
+    @lower_builtin(operator.getitem, _Tensor, types.Integer)
+    @lower_builtin(operator.getitem, _Tensor, types.BaseTuple)
+    def _get(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tensor, kind = signature.args
+        return builder.load(_element(builder, tensor, values[0], kind, values[1]))
+
+    @lower_builtin(operator.setitem, _Tensor, types.Integer, types.Any)
+    @lower_builtin(operator.setitem, _Tensor, types.BaseTuple, types.Any)
+    def _set(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tensor, kind, given = signature.args
+        value = context.cast(builder, values[2], given, tensor.dtype)
+        builder.store(value, _element(builder, tensor, values[0], kind, values[1]))
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
@@ -773,6 +840,8 @@ else:
         for length in shape:
             size *= length
         return memory.reshape(-1)[first : first + size].reshape(shape)
+
+    _tensor = _view
 
 
 _FLAG, _WORD, _INDEX = (ir.IntType(bits) for bits in (1, 32, 64)) if _WRITTEN else (None,) * 3
@@ -922,11 +991,12 @@ class _Writer:
             yield starts
 
 
-def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
+def _outlined(name: str, write: Callable[..., None], offsets: tuple[int, ...], *kinds: Any) -> Any:
     """Return an intrinsic's type and code: a call of an LLVM function that `write` writes.
 
-    It gets the data of the arrays among the values, and indices. One function for each name and
-    element type, however often it is called, keeps the compiler's work small.
+    It gets the data of the arrays among the values, from their `offsets` on, and indices. One
+    function for each name and element type, however often it is called and wherever in the arrays
+    it works, keeps the compiler's work small.
     """
     arrays = [kind for kind in kinds if isinstance(kind, types.Array)]
     numbers = {kind.dtype for kind in arrays if isinstance(kind.dtype, types.Float)}
@@ -936,7 +1006,9 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         values = [
-            context.make_array(kind)(context, builder, value).data if kind in arrays else value
+            context.make_array(kind)(context, builder, value).data
+            if kind in arrays and not isinstance(kind, _Tensor)
+            else value
             for kind, value in zip(signature.args, values, strict=True)
         ]
         if full not in builder.module.globals:
@@ -952,19 +1024,26 @@ def _outlined(name: str, write: Callable[..., None], *kinds: Any) -> Any:
             inner = ir.IRBuilder(function.append_basic_block())
             write(_Writer(context, inner, values[0].type.pointee), *function.args)
             inner.ret_void()
-        builder.call(builder.module.globals[full], values)
+        given = [
+            builder.gep(value, [ir.Constant(_INDEX, offset)]) if offset else value
+            for value, offset in zip(values, (*offsets, *[0] * len(values)), strict=False)
+        ]
+        builder.call(builder.module.globals[full], given)
         return context.get_dummy_value()
 
     return types.void(*(kind if kind in arrays else types.int64 for kind in kinds)), emit
 
 
-def _intrinsic(name: str, write: Callable[..., None], arguments: int) -> Any:
+def _intrinsic(
+    name: str, write: Callable[..., None], arguments: int, offsets: tuple[int, ...] = ()
+) -> Any:
     """Return the intrinsic of so many arguments that `write` writes; Numba looks at their names."""
+    outlined = partial(_outlined, name, write, offsets)
     calls = {
-        2: lambda typingctx, a, b: _outlined(name, write, a, b),
-        3: lambda typingctx, a, b, c: _outlined(name, write, a, b, c),
-        4: lambda typingctx, a, b, c, d: _outlined(name, write, a, b, c, d),
-        5: lambda typingctx, a, b, c, d, e: _outlined(name, write, a, b, c, d, e),
+        2: lambda typingctx, a, b: outlined(a, b),
+        3: lambda typingctx, a, b, c: outlined(a, b, c),
+        4: lambda typingctx, a, b, c, d: outlined(a, b, c, d),
+        5: lambda typingctx, a, b, c, d, e: outlined(a, b, c, d, e),
     }
     return intrinsic(calls[arguments])
 
@@ -1081,7 +1160,6 @@ class _Dimensions(NamedTuple):
     rows: Any
     terms: Any
     loops: Any
-    offsets: Any
     over: bool
     begun: bool  # whether there is a start
 
@@ -1105,7 +1183,7 @@ class _Product:
 
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions, self.across = dimensions, None
-        self.columns, self.rows, self.terms, loops, _, self.over, _ = dimensions
+        self.columns, self.rows, self.terms, loops, self.over, _ = dimensions
         size = (self.rows[0] or 0) * (self.terms[0][0] or 128)
         self.large = len(self.terms) == 1 and size >= _LARGE
         self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
@@ -1131,7 +1209,7 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        around = w.nest(self.dimensions.counted(count), self.dimensions.offsets)
+        around = w.nest(self.dimensions.counted(count), (0, 0, 0, 0))
         with around as outer, self.blocks(size, count) as block:
             for section, panels, _ in sections:
                 for start, stop, widths, tall in panels:
@@ -1300,7 +1378,7 @@ class _Dots:
         rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
         parts = _parts(rows[0], w.registers // 2)
         slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(self.dimensions.counted(count), self.dimensions.offsets) as outer:
+        with w.nest(self.dimensions.counted(count), (0, 0, 0, 0)) as outer:
             for begin, end, tall in parts:
                 with w.loop(begin, end, tall) as row:
                     starts = w.along(outer, row, rows[1:])
@@ -1348,12 +1426,13 @@ def _contraction(
     """
     begun = len(columns) > 4
     wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
-    dimensions = _Dimensions(wide, own, terms, around, (*offsets, 0)[:4], over, begun)
+    dimensions = _Dimensions(wide, own, terms, around, over, begun)
     if not _WRITTEN:
-        return _plain_contraction(dimensions)
+        return _plain_contraction(dimensions, (*offsets, 0)[:4])
     writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
     counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
-    return _intrinsic(f"contraction {dimensions}", writer.write, 3 + begun + (None in counts))
+    arguments = 3 + begun + (None in counts)
+    return _intrinsic(f"contraction {dimensions}", writer.write, arguments, offsets)
 
 
 def _offsets(dimensions: Any, axis: int) -> Any:
@@ -1364,9 +1443,9 @@ def _offsets(dimensions: Any, axis: int) -> Any:
     return total
 
 
-def _plain_contraction(dimensions: _Dimensions) -> Any:
+def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any:
     """Return the function of `_contraction` as plain loops."""
-    (fixed, lane, right, out, along), rows, terms, loops, offsets, _, begun = dimensions
+    (fixed, lane, right, out, along), rows, terms, loops, _, begun = dimensions
     if not out:  # one column, and one more term
         terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
     splat = 1 - lane

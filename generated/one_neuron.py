@@ -80,7 +80,9 @@ _counted = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
 _inlined = njit(forceinline=True, no_rewrites=True, **_options, **_counted)
-_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
+_inner = register_jitable(  # Python runs its text
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+)
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:

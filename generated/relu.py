@@ -84,7 +84,9 @@ _options = {
 _counted = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
-_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
+_inner = register_jitable(  # Python runs its text
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+)
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:
@@ -165,10 +167,15 @@ def _gradient_block(Wh, Bh, Wo, Bo, x, y, gradient, workspace):
     g_Wo = gradient[4:8].reshape((2, 2))
     g_Bo = gradient[8:10]
     loss_sum = 0.0
-    g_Wh[:] = 0.0
-    g_Bh[:] = 0.0
-    g_Wo[:] = 0.0
-    g_Bo[:] = 0.0
+    for j in range(2):
+        g_Wh[j] = 0.0
+    for j in range(2):
+        g_Bh[j] = 0.0
+    for j in range(2):
+        for k in range(2):
+            g_Wo[j, k] = 0.0
+    for k in range(2):
+        g_Bo[k] = 0.0
     for s in range(samples):
         for j in range(2):
             # Zh[j] = Wh[j]*x + Bh[j]

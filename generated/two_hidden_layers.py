@@ -90,7 +90,9 @@ _options = {
 _counted = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
-_inner = register_jitable(no_cpython_wrapper=True, **_options)  # Python runs its text
+_inner = register_jitable(  # Python runs its text
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+)
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:
@@ -258,11 +260,18 @@ def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
     g_b2 = gradient[16:19]
     g_W3 = gradient[19:22]
     loss_sum = 0.0
-    g_W1[:] = 0.0
-    g_b1[:] = 0.0
-    g_W2[:] = 0.0
-    g_b2[:] = 0.0
-    g_W3[:] = 0.0
+    for i in range(4):
+        for j in range(2):
+            g_W1[i, j] = 0.0
+    for j in range(2):
+        g_b1[j] = 0.0
+    for j in range(2):
+        for k in range(3):
+            g_W2[j, k] = 0.0
+    for k in range(3):
+        g_b2[k] = 0.0
+    for k in range(3):
+        g_W3[k] = 0.0
     g_b3 = 0.0
     for s in range(samples):
         for j in range(2):

@@ -285,10 +285,15 @@ class Network:
 
     def variable(self, name: str) -> Variable:
         """Return the variable called `name`; raise `NetworkError` where there is none."""
-        for variable in self.variables:
-            if variable.name == name:
-                return variable
-        raise NetworkError(f"network {self.name!r}: no variable {name!r}{self._nearest(name)}")
+        known = self._known
+        if name not in known:
+            raise NetworkError(f"network {self.name!r}: no variable {name!r}{self._nearest(name)}")
+        return known[name]
+
+    @property
+    def _known(self) -> dict[str, Variable]:
+        """The variables by their names."""
+        return {variable.name: variable for variable in self.variables}
 
     @property
     def index_inputs(self) -> dict[str, int]:
@@ -297,10 +302,11 @@ class Network:
         They hold integers: ``E[token[s], d]`` reads row ``token[s]`` of ``E``, and
         ``-log(p[label])`` is the cross-entropy of the class ``label``.
         """
+        known = self._known
         sizes: dict[str, int] = {}
         for equation in self.equations:
             for read, _ in _reads(equation.rhs):
-                for subscript, length in zip(*self._axes(read), strict=True):
+                for subscript, length in zip(*_axes(read, known), strict=True):
                     for leaf in accesses(subscript):
                         name = name_of(leaf)
                         sizes[name] = min(length, sizes.get(name, length))
@@ -327,11 +333,12 @@ class Network:
 
     def _unspanned(self) -> list[str]:
         """Report axes that are only ever read in part, by an index that is too short."""
+        known = self._known
         short: dict[tuple[str, int], str] = {}
         shifted: set[tuple[str, int]] = set()
         for equation in self.equations:
             for access in equation.rhs.atoms(Indexed):
-                shape = self.variable(name_of(access)).shape
+                shape = known[name_of(access)].shape
                 for axis, (subscript, length) in enumerate(zip(access.indices, shape, strict=True)):
                     place = (name_of(access), axis)
                     if not isinstance(subscript, Idx):
@@ -419,7 +426,7 @@ class Network:
         return rhs
 
     def _check_accesses(self, rhs: Expr, subject: str) -> None:
-        known = {variable.name: variable for variable in self.variables}
+        known = self._known
         for leaf in accesses(rhs):
             name = name_of(leaf)
             if name not in known:
@@ -436,18 +443,12 @@ class Network:
                 )
         data = {variable.name for variable in self.inputs + self.targets}
         for read, conditions in _reads(rhs):
-            for axis, (subscript, length) in enumerate(zip(*self._axes(read), strict=True)):
+            for axis, (subscript, length) in enumerate(zip(*_axes(read, known), strict=True)):
                 place = f"{subject}: {read} reads axis {axis}"
                 if accesses(subscript):
                     _check_value(subscript, data, place)
                 else:
                     _check_range(subscript, length, conditions, place)
-
-    def _axes(self, read: Expr) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
-        """Return the subscripts of a read and the sizes of the axes that they run over."""
-        if isinstance(read, functions.Normalisation):
-            return (read.at,), (size(read.bound[0]),)
-        return tuple(read.indices), self.variable(name_of(read)).shape
 
     def _own(self, rhs: Expr) -> Expr:
         """Replace symbols that have only the name of a variable by the variable's own symbol."""
@@ -530,6 +531,13 @@ def _guarded_sum(body: Expr, indices: list[Idx], guards: list[Basic]) -> Expr:
     if guards:
         body = piecewise((body, sympy.And(*guards)), (0, sympy.true))
     return summation(body, indices)
+
+
+def _axes(read: Expr, known: Mapping[str, Variable]) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
+    """Return the subscripts of a read and the sizes of the axes that they run over."""
+    if isinstance(read, functions.Normalisation):
+        return (read.at,), (size(read.bound[0]),)
+    return tuple(read.indices), known[name_of(read)].shape
 
 
 def _reads(expression: Basic, conditions: tuple[Basic, ...] = ()) -> list[tuple[Expr, Any]]:

@@ -90,7 +90,7 @@ def test_text_parses_and_imports_only_what_it_may(build) -> None:
         )
     }  # fmt: skip
     always = {"math", "threading", "time", "typing", "numpy", "numba"}
-    vectors = {"collections", "contextlib", "functools", "llvmlite", "os", "warnings"}
+    vectors = {"collections", "contextlib", "functools", "llvmlite", "operator", "os", "warnings"}
     scalars = {"functools", "llvmlite"}
     lanes, traced = "_hot()" in text(build()), "_scalar(" in text(build())
     assert names <= always | (vectors if lanes else set()) | (scalars if traced else set())

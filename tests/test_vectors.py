@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -329,6 +329,26 @@ def test_more_rows_and_terms_are_no_more_code() -> None:
     assert max(sizes) < 1.1 * min(sizes)
 
 
+def test_products_that_begin_elsewhere_are_one_code() -> None:
+    """Steps of a recurrent network read their inputs from other places of one array."""
+    cases = [replace(matrix(7, 30, 21, across=True), guard=guard) for guard in (80, 91, 200)]
+    first, second, third = (contraction._contraction(*case.arguments()) for case in cases)
+
+    @njit
+    def product(number: int, left: Any, right: Any, out: Any) -> None:
+        if number == 0:
+            first(left, right, out)
+        elif number == 1:
+            second(left, right, out)
+        else:
+            third(left, right, out)
+
+    for number, case in enumerate(cases):
+        check(case, lambda *arrays, number=number: product(number, *arrays))
+    (text,) = product.inspect_llvm().values()
+    assert len(re.findall(r"define .*contraction", text)) == 1
+
+
 def test_sums_of_other_numbers_are_seen() -> None:
     case = matrix(7, 30, 21, across=True)
     wrong = compiled(matrix(7, 29, 21, across=True))
@@ -402,6 +422,53 @@ def test_gather(width: int, block: int, dtype: str) -> None:
         assert np.isnan(guarded[-GUARD:]).all()
 
 
+def elements(module: Any) -> tuple[Any, Any]:
+    """Return functions that read and write the elements of parts of an array."""
+    tensor = module._tensor
+
+    @njit
+    def write(memory: Any, count: int) -> None:
+        line, table = tensor(memory, 1, (4,)), tensor(memory, 7, (3, 5))
+        block = tensor(memory, 30, (count, 2, 3))
+        for i in range(4):
+            line[i] = i
+        for i in range(3):
+            for j in range(5):
+                table[i, j] = 100 + 10 * i + j
+        for n in range(count):
+            for i in range(3):
+                block[n, 0, i] = table[i, n]
+                block[n, 1, i] -= line[i + 1] * 2
+
+    def wanted(memory: Any, count: int) -> None:
+        memory[1:5] = np.arange(4)
+        memory[7:22] = (100 + 10 * np.arange(3)[:, None] + np.arange(5)).ravel()
+        block = memory[30 : 30 + 6 * count].reshape(count, 2, 3)
+        block[:, 0] = memory[7:22].reshape(3, 5)[:, :count].T
+        block[:, 1] -= 2 * memory[2:5]
+
+    return write, wanted
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_tensor_is_a_part_of_an_array(dtype: str) -> None:
+    write, wanted = elements(modes)
+    found = np.random.default_rng(0).integers(0, 9, 60).astype(dtype)
+    expected = found.copy()
+    write(found, 4)
+    wanted(expected, 4)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_tensor_of_other_lengths_is_another_type() -> None:
+    """Else code that is compiled for one would be called for the other."""
+    element, other = (modes._Tensor(modes.types.float32, shape) for shape in ((2, 3), (3, 2)))
+    assert element != other
+    assert element == modes._Tensor(modes.types.float32, (2, 3))
+    assert element != modes._Tensor(modes.types.float64, (2, 3))
+    assert element != modes.types.Array(modes.types.float32, 2, "C")
+
+
 def test_flush_and_restore() -> None:
     flush, restore, hot = modes._flush, modes._restore, modes._hot
 
@@ -471,6 +538,11 @@ def test_plain_python() -> None:
     np.testing.assert_array_equal(batch, data[[1, 0]].T)
     module.gather(data, np.array([3, 1, 0, 2]), 2, 1, batch)
     np.testing.assert_array_equal(batch, data[[0, 0]].T)
+    write, wanted = elements(module)
+    found, expected = np.zeros(60), np.zeros(60)
+    write.py_func(found, 4)
+    wanted(expected, 4)
+    np.testing.assert_array_equal(found, expected)
     module._hot()
     module._compact()
     module._restore(module._flush())
@@ -555,4 +627,5 @@ def test_a_read_behind_an_array_is_seen() -> None:
     [("skylake-avx512", (64, 32)), ("haswell", (32, 16)), ("generic", (16, 16))],
 )
 def test_registers(cpu: str, registers: tuple[int, int]) -> None:
+    njit(lambda: 0)()  # LLVM knows its targets once Numba has compiled
     assert modes._registers("x86_64-unknown-linux-gnu", cpu, "") == registers

@@ -22,7 +22,6 @@ from symprop.lower.contraction import COLUMNS, MINIMUM, NOMINAL_BATCH, counted
 from symprop.lower.program import (
     Assign,
     Branch,
-    Fill,
     Kernel,
     Loop,
     Note,
@@ -253,9 +252,6 @@ class _Lister:
                 line = f"{text(target)} {sign} {text(value)}"
                 reads = _names(value) | ({name_of(target)} if accumulate else set())
                 yield _Line(depth, line, reads, name_of(target), self._loop(statement))
-            case Fill(name, subscripts):
-                inside = ",".join([*map(_subscript, subscripts), ":"])
-                yield _Line(depth, f"{name}[{inside}] = 0", writes=name)
             case Contract() | Transpose() | Product():
                 yield self._whole(depth, statement)
             case _:

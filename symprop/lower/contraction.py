@@ -196,7 +196,8 @@ class _Contraction:
         begin.
         """
         name = name_of(target)
-        place = max((n for n, step in enumerate(self.done) if _touches(step, name)), default=-1)
+        places = reversed(range(len(self.done)))
+        place = next((n for n in places if _touches(self.done[n], name)), -1)
         before = self.done[place] if place >= 0 else None
         if not self._whole(target) or not isinstance(before, Contract | Compute):
             return None

@@ -1,7 +1,7 @@
 """What lowering produces: kernels as loops over statements, frozen and printable.
 
-A kernel's text is printed from its statements: `Assign`, `Product`, `Fill`, `Note`, `Loop` and
-`Branch`, and of the steps `Contract` and `Transpose` as they are. Names are those of the formulas
+A kernel's text is printed from its statements: `Assign`, `Product`, `Note`, `Loop` and `Branch`,
+and of the steps `Contract` and `Transpose` as they are. Names are those of the formulas
 (``dL/dz``); `Program.identifiers` gives the Python names.
 """
 
@@ -22,7 +22,6 @@ __all__ = [
     "Assign",
     "Branch",
     "Deferred",
-    "Fill",
     "Initial",
     "Kernel",
     "Loop",
@@ -62,14 +61,6 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """Set a tensor, or the part of it at some leading subscripts, to 0."""
-
-    name: str
-    subscripts: tuple[Basic, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Loop:
     """A loop over all values of an index."""
 
@@ -84,7 +75,7 @@ class Branch:
     cases: tuple[tuple[Basic, tuple[Statement, ...]], ...]
 
 
-Statement = Assign | Product | Contract | Transpose | Fill | Note | Loop | Branch
+Statement = Assign | Product | Contract | Transpose | Note | Loop | Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,5 +243,3 @@ def _listing(statements: tuple[Statement, ...], depth: int) -> Iterator[str]:
                 yield f"{margin}{statement}"
             case Note(text):
                 yield f"{margin}# {text}"
-            case Fill(name, subscripts):
-                yield f"{margin}{name}{list(subscripts)} = 0"

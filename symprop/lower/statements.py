@@ -17,7 +17,6 @@ from symprop.indices import bound_indices, branches, index_name, numbered, rebui
 from symprop.lower.program import (
     Assign,
     Branch,
-    Fill,
     Loop,
     Note,
     Product,
@@ -27,14 +26,12 @@ from symprop.lower.schedule import Nest
 from symprop.lower.steps import (
     Compute,
     Contract,
-    Lane,
     Matrix,
     Multiply,
     Step,
     Transpose,
     element,
     is_sample,
-    name_of,
 )
 
 __all__ = ["statements"]
@@ -63,8 +60,7 @@ class _Scope:
     def _statements(self, part: Nest | Step) -> Iterator[Statement]:
         if isinstance(part, Nest):
             scope = self.inside(part.index)
-            loop = Loop(scope.indices[part.index], scope.body(part.body))
-            yield _filled(loop) or loop
+            yield Loop(scope.indices[part.index], scope.body(part.body))
         elif isinstance(part, Multiply):
             target, left, right = map(self._matrix, (part.target, part.left, part.right))
             yield from _commented([Product(target, left, right)], part.comment)
@@ -177,17 +173,3 @@ class _Writer:
 
 def _reduces(node: Basic) -> bool:
     return node.has(Sum, reduce_max, reduce_min)
-
-
-def _filled(loop: Loop) -> Fill | None:
-    """Return the loop as a `Fill` where all that it does is to set a tensor to 0."""
-    if isinstance(loop.index, Lane):  # a slice would be as long as the room for lanes
-        return None
-    lines = [line for line in loop.body if not isinstance(line, Note)]
-    match lines:
-        case [Fill(name, (*outer, last))] if last == loop.index:
-            return Fill(name, tuple(outer))
-        case [Assign(Indexed() as target, value, False)] if value == 0:
-            *outer, last = target.indices
-            return Fill(name_of(target), tuple(outer)) if last == loop.index else None
-    return None

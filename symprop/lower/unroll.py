@@ -20,7 +20,6 @@ from symprop.indices import rebuild, substitute
 from symprop.lower.program import (
     Assign,
     Branch,
-    Fill,
     Kernel,
     Loop,
     Note,
@@ -87,8 +86,6 @@ class _Unrolling:
                     yield statement
                 case Assign(target, value, accumulate):
                     yield self._assigned(target, value, accumulate, places)
-                case Fill(name, subscripts):
-                    yield from self._filled(name, subscripts, places)
                 case Loop(index, body) if is_sample(index):
                     yield Loop(index, tuple(self.written(body, places)))
                 case Loop(index, body):
@@ -111,14 +108,6 @@ class _Unrolling:
             raise _MemoryNeededError
         read = (self._read(substitute(node, places)) for node in (target, value))
         return Assign(*cast(tuple[Symbol, Expr], tuple(read)), accumulate)
-
-    def _filled(
-        self, name: str, subscripts: tuple[Basic, ...], places: Mapping[Basic, Basic]
-    ) -> Iterator[Statement]:
-        fixed = tuple(substitute(part, places) for part in subscripts)
-        for rest in product(*map(range, self.shapes[name][len(fixed) :])):
-            target = element(name, (*fixed, *map(Integer, rest)))
-            yield self._assigned(target, sympy.S.Zero, False, {})
 
     def _branched(
         self,

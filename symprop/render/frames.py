@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from symprop.lower.program import Kernel, Program, Statement, Storage
+from symprop.lower.program import Kernel, Program, Storage
 from symprop.lower.steps import LANES, SAMPLES, WHOLE
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
@@ -19,7 +19,7 @@ from symprop.options import Options
 from symprop.printer import Printer
 from symprop.render.forms import Forms
 from symprop.render.lines import Lines
-from symprop.render.repeats import Call, Repeats
+from symprop.render.repeats import Repeats
 from symprop.render.texts import call, joined, tupled
 
 __all__ = ["Frames"]
@@ -116,16 +116,13 @@ class Frames:
         return {**found, "repeated": repeated, "inlined": inlined, "counted": self._counted()}
 
     def _written(self, kernel: Kernel) -> Iterator[str]:
-        body: Iterable[Statement | Call] = kernel.body
-        if kernel.strategy.lanes:
-            scalars = (p for p in self.network.parameters if not p.shape)
-            lasting = (self.program.loss_sum, *map(self.adjoint, scalars))
-            body = self.repeats.calls(kernel, lasting)
-        return Lines(self.printer, self.forms).body(body)
+        scalars = (parameter for parameter in self.network.parameters if not parameter.shape)
+        lasting = (self.program.loss_sum, *map(self.adjoint, scalars))
+        return Lines(self.printer, self.forms).body(self.repeats.calls(kernel, lasting))
 
     def _counted(self) -> str:
         """Return the condition that a kernel is given back an array, so that Numba counts users."""
-        if any("np.dot(" in line for body in self.written.values() for line in body):
+        if any(map(_multiplies, self.written.values())):
             return "True"
         return "for_range_slice is None" if self.vectors else "False"  # `_view` is plain then
 
@@ -150,12 +147,14 @@ class Frames:
             yield f"    {self.printer.name(str(LANES))} = {counted}"
         else:
             yield f"    {self.samples} = {kernel.data[0].name}.shape[0]"
+        maker = "_view" if _multiplies(self.written[kernel.name]) else "_tensor"
         for storage in kernel.workspace:
-            yield self.storage(storage)
+            yield self.storage(storage, maker)
         if kernel.name == "gradient":
             tensors = (p for p in self.network.parameters if p.shape)
             for parameter in tensors:
-                yield f"    {self._gradient(parameter)} = {self.view('gradient', parameter)}"
+                view = self.view("gradient", parameter, maker)
+                yield f"    {self._gradient(parameter)} = {view}"
         yield from self.written[kernel.name]
         if kernel.name == "gradient":
             for parameter in self.network.parameters:
@@ -167,7 +166,7 @@ class Frames:
         if kernel.name not in ("forward", "few"):
             yield f"    return {self.program.loss_sum}"
 
-    def storage(self, storage: Storage) -> str:
+    def storage(self, storage: Storage, maker: str = "_view") -> str:
         """Return the line that makes a tensor of its part of the workspace."""
         name, low = self.printer.name(storage.name), storage.offset
         width = prod(storage.shape)
@@ -175,7 +174,7 @@ class Frames:
         if self.vectors:
             lengths = [self.samples] if storage.sampled else []
             shape = tupled([*lengths, *map(str, storage.shape)])
-            return f"    {name} = _view({workspace}, {low}, {shape})"
+            return f"    {name} = {maker}({workspace}, {low}, {shape})"
         if not storage.sampled:
             view = f"{workspace}[{low}:{low + width}]"
             return f"    {name} = {view}{_reshape(storage.shape)}"
@@ -214,15 +213,20 @@ class Frames:
         size = f"{high} - {low}" if high else self.size
         return f"_view({matrix}, {' + '.join(places) or 0}, ({size},))"
 
-    def view(self, vector: str, parameter: Parameter) -> str:
+    def view(self, vector: str, parameter: Parameter, maker: str = "_view") -> str:
         """Return the text of a parameter's part of a flat vector, for use inside one kernel."""
         if self.vectors and parameter.shape:
-            return f"_view({self.named[vector]}, {self.offset(parameter)}, {parameter.shape})"
+            return f"{maker}({self.named[vector]}, {self.offset(parameter)}, {parameter.shape})"
         return self.slice(vector, parameter)
 
 
 def _reshape(shape: tuple[int, ...]) -> str:
     return f".reshape({shape})" if len(shape) > 1 else ""
+
+
+def _multiplies(lines: Iterable[str]) -> bool:
+    """Tell whether a kernel gives arrays to BLAS, through NumPy."""
+    return any("np.dot(" in line for line in lines)
 
 
 def _words(line: str) -> list[str]:

@@ -6,6 +6,8 @@ import ast
 import sys
 from collections.abc import Iterable
 
+from symprop.render.texts import WIDTH
+
 __all__ = ["imports"]
 
 _OWN = """
@@ -57,5 +59,9 @@ def _merged(nodes: Iterable[ast.stmt]) -> list[tuple[str, str]]:
         ordered = sorted(
             imported, key=lambda name: (not name.isupper(), not name[0].isupper(), name)
         )
-        found.append((module.split(".")[0], f"from {module} import {', '.join(ordered)}"))
+        line = f"from {module} import {', '.join(ordered)}"
+        if len(line) > WIDTH:
+            inside = "".join(f"    {name},\n" for name in ordered)
+            line = f"from {module} import (\n{inside})"
+        found.append((module.split(".")[0], line))
     return found

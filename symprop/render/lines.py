@@ -12,7 +12,6 @@ from symprop.indices import index_name
 from symprop.lower.program import (
     Assign,
     Branch,
-    Fill,
     Loop,
     Note,
     Product,
@@ -64,10 +63,6 @@ class Lines:
                     names = [self._tensor(source), self._tensor(target)]
                     names += [self.printer.name(str(LANES))] if statement.lanes else []
                     yield from call(f"{self.forms.transpose(statement)}(", names, depth=depth)
-                case Fill(name, subscripts):
-                    inside = ", ".join([*map(self.printer.subscript, subscripts), ":"])
-                    zero = self.printer.expression(sympy.S.Zero)
-                    yield f"{margin}{self.printer.name(name)}[{inside}] = {zero}"
                 case Loop(index, body):
                     yield f"{margin}for {index_name(index)} in range({self.length(index)}):"
                     yield from self.body(body, depth + 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sympy import Basic, Idx, Indexed, Symbol
 
-from symprop.lower.program import Assign, Branch, Fill, Kernel, Loop, Note, Statement, nested
+from symprop.lower.program import Assign, Branch, Kernel, Loop, Note, Statement, nested
 from symprop.lower.steps import SAMPLES, Lane, length, name_of
 
 __all__ = ["Call", "Function", "Repeats"]
@@ -54,10 +54,14 @@ class Repeats:
     made: dict[Hashable, Function] = field(default_factory=dict)
 
     def calls(self, kernel: Kernel, lasting: Iterable[str]) -> Iterator[Statement | Call]:
-        """Yield the body of a kernel in lanes, with a call for each loop that it has several times.
+        """Yield the body of a kernel, in lanes with a call for each loop that it has several times.
 
-        The numbers `lasting` are used after the body.
+        In rows, where one loop runs over the samples of all equations that it can, it has none. The
+        numbers `lasting` are used after the body.
         """
+        if not kernel.strategy.lanes:
+            yield from kernel.body
+            return
         places = {storage.name: f"from {storage.offset}" for storage in kernel.workspace}
         patterns = [_Pattern(statement, places) for statement in kernel.body]
         counts = Counter(pattern.key for pattern in patterns)
@@ -112,8 +116,6 @@ class _Pattern:
             case Assign(target, value, accumulate):
                 computed = self._node(value)
                 return ("assign", accumulate, computed, self._target(target, accumulate))
-            case Fill(name, subscripts):
-                return ("fill", self._tensor(name), *map(self._node, subscripts))
             case _:
                 self.loops = False
                 return statement

@@ -4,6 +4,7 @@
 """
 
 # ------------------------------------------------------------------------------ imports
+import operator
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import config, njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 try:  # names that Numba does not promise
     from numba.core.cgutils import alloca_once, for_range_slice, get_or_insert_function
@@ -71,6 +72,28 @@ def _mode(change: Callable[..., Any]) -> Callable[..., Any]:
     return emit
 
 
+class _Tensor(types.Array):
+    """A contiguous part of an array as a kernel sees it: an address, and lengths in its type.
+
+    The first length, which no address depends on, may be None. An array of Numba's has nine
+    numbers, of which LLVM would have to find out for each part that eight are known.
+    """
+
+    def __init__(self, element: Any, lengths: tuple[int | None, ...]) -> None:
+        self.lengths = lengths
+        super().__init__(element, len(lengths), "C", name=f"tensor({element}, {lengths})")
+
+    @property
+    def key(self) -> Any:
+        return self.dtype, self.lengths
+
+    @property
+    def mangling_args(self) -> Any:
+        return type(self).__name__, [self.dtype, *self.lengths]
+
+
+register_model(_Tensor)(models.PointerModel)
+
 if _WRITTEN:
 
     @intrinsic
@@ -125,6 +148,40 @@ if _WRITTEN:
             return builder.and_(whole, builder.neg(held))
 
         return types.intp(types.intp, types.intp), emit
+
+    @intrinsic(prefer_literal=True)
+    def _tensor(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
+        """Return a part of a contiguous array, which must not outlive it."""
+        tensor = _Tensor(memory.dtype, tuple(getattr(n, "literal_value", None) for n in shape))
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            data = context.make_array(memory)(context, builder, values[0]).data
+            return builder.gep(data, [values[1]], inbounds=True)
+
+        return tensor(memory, first, shape), emit
+
+    def _element(builder: Any, tensor: Any, address: Any, kind: Any, index: Any) -> Any:
+        """Return the address of an element of a tensor."""
+        several = isinstance(kind, types.BaseTuple)
+        parts = [builder.extract_value(index, n) for n in range(len(kind))] if several else [index]
+        place = parts[0]
+        for part, size in zip(parts[1:], tensor.lengths[1:], strict=True):
+            place = builder.mul(place, ir.Constant(place.type, size), flags=["nsw"])
+            place = builder.add(place, part, flags=["nsw"])
+        return builder.gep(address, [place], inbounds=True)
+
+    @lower_builtin(operator.getitem, _Tensor, types.Integer)
+    @lower_builtin(operator.getitem, _Tensor, types.BaseTuple)
+    def _get(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tensor, kind = signature.args
+        return builder.load(_element(builder, tensor, values[0], kind, values[1]))
+
+    @lower_builtin(operator.setitem, _Tensor, types.Integer, types.Any)
+    @lower_builtin(operator.setitem, _Tensor, types.BaseTuple, types.Any)
+    def _set(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        tensor, kind, given = signature.args
+        value = context.cast(builder, values[2], given, tensor.dtype)
+        builder.store(value, _element(builder, tensor, values[0], kind, values[1]))
 
     @intrinsic
     def _view(typingctx: Any, memory: Any, first: Any, shape: Any) -> Any:
@@ -207,3 +264,5 @@ else:
         for length in shape:
             size *= length
         return memory.reshape(-1)[first : first + size].reshape(shape)
+
+    _tensor = _view

@@ -7,7 +7,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, reduce
-from itertools import zip_longest
 from typing import Any
 
 from llvmlite import ir
@@ -20,6 +19,7 @@ from symprop.vectors.modes import (
     _hint,
     _prefer_512,
     _registers,
+    _Tensor,
     for_range_slice,
     get_or_insert_function,
 )
@@ -187,7 +187,9 @@ def _outlined(name: str, write: Callable[..., None], offsets: tuple[int, ...], *
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         values = [
-            context.make_array(kind)(context, builder, value).data if kind in arrays else value
+            context.make_array(kind)(context, builder, value).data
+            if kind in arrays and not isinstance(kind, _Tensor)
+            else value
             for kind, value in zip(signature.args, values, strict=True)
         ]
         if full not in builder.module.globals:
@@ -205,7 +207,7 @@ def _outlined(name: str, write: Callable[..., None], offsets: tuple[int, ...], *
             inner.ret_void()
         given = [
             builder.gep(value, [ir.Constant(_INDEX, offset)]) if offset else value
-            for value, offset in zip_longest(values, offsets, fillvalue=0)
+            for value, offset in zip(values, (*offsets, *[0] * len(values)), strict=False)
         ]
         builder.call(builder.module.globals[full], given)
         return context.get_dummy_value()
