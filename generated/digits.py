@@ -1168,9 +1168,10 @@ class _Dimensions(NamedTuple):
         more = (*more, None)
         return more[:2] if self.begun else (None, more[0])
 
-    def counted(self, count: Any) -> list[Any]:
-        """Return the loops with `count` for the turns that are known when the code runs."""
-        return [(count if turns is None else turns, *moves) for turns, *moves in self.loops]
+
+def _counted(dimensions: Any, count: Any) -> list[Any]:
+    """Return dimensions with `count` for the turns that are known when the code runs."""
+    return [(count if turns is None else turns, *moves) for turns, *moves in dimensions]
 
 
 class _Product:
@@ -1209,7 +1210,7 @@ class _Product:
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
-        around = w.nest(self.dimensions.counted(count), (0, 0, 0, 0))
+        around = w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0))
         with around as outer, self.blocks(size, count) as block:
             for section, panels, _ in sections:
                 for start, stop, widths, tall in panels:
@@ -1376,9 +1377,10 @@ class _Dots:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the rows, and their sums."""
         rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
+        self.terms = _counted(self.dimensions.terms, count)
         parts = _parts(rows[0], w.registers // 2)
         slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(self.dimensions.counted(count), (0, 0, 0, 0)) as outer:
+        with w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0)) as outer:
             for begin, end, tall in parts:
                 with w.loop(begin, end, tall) as row:
                     starts = w.along(outer, row, rows[1:])
@@ -1394,7 +1396,7 @@ class _Dots:
         """Write the sums of products, lane by lane, of some rows."""
         for slot in slots:
             w.builder.store(w.zero, slot)
-        with w.nest(self.dimensions.terms, starts[:3]) as (line, other, _):
+        with w.nest(self.terms, starts[:3]) as (line, other, _):
             for first, end, width in _strips(self.dimensions.columns[0], w.lanes):
                 with w.loop(first, end, width) as column:
                     vector = w.load(right, w.at(other, (column, 1)), width)

@@ -174,7 +174,7 @@ def random_dots(seed: int) -> Case:
         tuple(zip(loops, left[:n], right[:n], out[:n], strict=True)),
         begun=("", "splat")[rng.integers(2)],
         dtype=("float32", "float64")[seed % 2],
-        runtime="loops" if loops else "",
+        runtime=("terms", "loops" if loops else "")[rng.integers(2)],
         dot=True,
     )
 
@@ -225,7 +225,7 @@ def test_contraction(seed: int) -> None:
     check(case, compiled(case))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_dots(seed: int) -> None:
     case = random_dots(seed)
     check(case, compiled(case))

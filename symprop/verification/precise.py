@@ -32,7 +32,7 @@ MP = MPContext()
 MP.dps = DIGITS
 NAN, INF = MP.nan, MP.inf
 
-_LARGE_SUM = 4096
+_LARGE_SUM = 256
 _CHUNK = 1 << 17
 
 
