@@ -169,7 +169,7 @@ def convolution_2d() -> Network:
 def embedding() -> Network:
     """Integer tokens look rows up; the same rows score the classes (tied embedding)."""
     net = Network("embedding")
-    s, v, d = net.index("s", 3), net.index("v", 7), net.index("d", 2)
+    s, v, d = net.index("s", 3), net.index("v", 7), net.index("d", 9)
     token, t = net.input("token", s), net.target("t", v)
     E = net.parameter("E", v, d, init="lecun_uniform")
     mean = net.define("mean_row", Sum(E[token[s], d], s) / 3, d)

@@ -273,7 +273,7 @@ class _Lister:
                 line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):
                 shape = f"{f'{batch} x ' if batch > 1 else ''}{rows} x {columns}"
-                why = (f"a copy of {shape} with its axes exchanged: a product reads it in vectors",)
+                why = (f"a copy of {shape} with its axes exchanged, which is read in vectors",)
                 names = self._indices((target, source))
                 line = f"{_read(target, names)} = {_read(source, names)}"
                 return _Line(depth, line, frozenset({name_of(source)}), name_of(target), why)

@@ -7,6 +7,7 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --share-->        every value computed once
                --batch-->        steps, with the sample as an index
                --contract-->     large products as steps of their own
+               --look up-->      rows of tables that the data choose (in lanes only)
                --accumulate-->   reductions as steps (in lanes only)
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
@@ -33,6 +34,7 @@ from symprop.lower.batch import batch
 from symprop.lower.contraction import contract
 from symprop.lower.expand import expand
 from symprop.lower.initial import initial_value
+from symprop.lower.lookups import look_up
 from symprop.lower.memory import place
 from symprop.lower.parts import defer
 from symprop.lower.program import Branch, Kernel, Program
@@ -130,6 +132,7 @@ def _kernel(request: _Request, derivation: Derived, words: Vocabulary) -> Kernel
     taken = {*words.taken, *shapes}
     steps, shapes = contract(batched, shapes, taken, strategy)
     if lanes:
+        steps, shapes = look_up(steps, shapes, taken, lanes)
         steps, shapes = accumulate(steps, shapes, taken, lanes)
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     nests, kept = localise(schedule(steps), shapes, outside)
