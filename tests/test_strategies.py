@@ -127,8 +127,10 @@ def test_the_outputs_of_a_few_samples_are_computed_in_rows(dtype: str) -> None:
     assert lower(derivation("classifier"), dtype, layout="rows").few is None  # type: ignore[arg-type]
 
 
-def test_large_weights_are_read_for_more_samples() -> None:
-    assert choose(1000, 10**5, 100, "float32").block <= LEAST
+def test_what_is_in_a_cache_limits_the_samples_of_a_block() -> None:
+    assert choose(1000, 10**5, 100, "float32").block == LANES["float32"]
+    assert choose(1000, 3000, 100, "float32").block == 32  # 375 KB of values beside few weights
+    assert choose(1000, 3000, 10**5, "float32").block == 2 * LEAST
     assert choose(1000, 10**5, 10**6, "float32").block > LEAST
 
 

@@ -11,7 +11,10 @@ takes a fifth to 0.8 of the time in rows, four take 0.6 to 1, six 0.77 to 0.98 a
 A kernel works on a block of samples: as many as a training step has, rounded up to whole
 registers, but at most as many as keep all values of a block in `CACHE` bytes. It is not cut below
 `LEAST`: each block reads the weights and adds up their gradients, so what is computed with them
-must be worth it, twice as much where the weights do not fit into that cache either.
+must be worth it, twice as much where the weights do not fit into that cache either. Only where
+weights are few beside the values, as in convolutions and attention, it is cut further, down to one
+register, until the values fit into the next cache. Measured: four convolutional networks, a graph
+network and a transformer take 0.75 to 0.93 of the time so, two others 0.99 and 1.06.
 A larger step takes several blocks, as equal as they can be.
 
 Outputs alone are asked for one sample at a time, too, in a loop that steers or integrates. So where
@@ -67,6 +70,7 @@ CACHE = {"lanes": 48 * 1024, "rows": 512 * 1024}
 """Bytes that the values of a block may take.
 
 In lanes they stay in the nearest cache; in rows, where BLAS has its own blocks, in the next one.
+In lanes, too, values beside weights of a quarter of that are not larger.
 """
 
 LEAST = 64
@@ -131,12 +135,26 @@ def choose(
         layout = "scalars" if layout == "rows" and tiny else layout
     if layout != "lanes":
         return _in_rows(batch, itemsize * max(1, width), products, layout == "scalars")
-    fit = CACHE[layout] // (itemsize * max(1, width))
-    most = max(LEAST if weights * itemsize <= CACHE[layout] else 2 * LEAST, fit)
+    size = itemsize * max(1, width)
+    most = max(_least(weights * itemsize, size, lanes), CACHE["lanes"] // size)
     blocks = -(-batch // most)
     block = _whole(-(-batch // blocks), lanes)
     reason = f"steps of {batch} samples: {blocks} of {block}, {lanes} to a register"
     return Strategy(lanes, block, products, reason)
+
+
+def _least(weights: int, size: int, lanes: int) -> int:
+    """Return below how many samples a block in lanes is not cut.
+
+    The `weights`, and the values of one sample of this `size`, are in bytes.
+
+    >>> _least(5_000, 1_000, 16), _least(5_000, 17_000, 16), _least(500_000, 17_000, 16)
+    (64, 16, 128)
+    """
+    least = LEAST if weights <= CACHE["lanes"] else 2 * LEAST
+    if 4 * weights > CACHE["rows"]:
+        return least
+    return min(least, max(1, CACHE["rows"] // size // lanes) * lanes)
 
 
 def few(strategy: Strategy) -> Strategy:
