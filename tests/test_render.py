@@ -80,7 +80,8 @@ def test_the_text_does_not_depend_on_the_process() -> None:
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_text_parses_and_imports_only_what_it_may(build) -> None:
-    tree = ast.parse(text(build()))
+    source = text(build())
+    tree = ast.parse(source)
     names = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -92,7 +93,7 @@ def test_text_parses_and_imports_only_what_it_may(build) -> None:
     always = {"math", "threading", "time", "typing", "numpy", "numba"}
     vectors = {"collections", "contextlib", "functools", "llvmlite", "operator", "os", "warnings"}
     scalars = {"functools", "llvmlite"}
-    lanes, traced = "_hot()" in text(build()), "_scalar(" in text(build())
+    lanes, traced = "_hot()" in source, "_scalar(" in source
     assert names <= always | (vectors if lanes else set()) | (scalars if traced else set())
     assert ast.get_docstring(tree).splitlines()[0].endswith(".")
 

@@ -197,18 +197,15 @@ def gates() -> Network:
 
 @member
 def recurrence() -> Network:
-    """Nine steps of a gated cell, and a scale that all of them share."""
+    """Seven steps of a recurrent cell after the first, and a scale that all of them share."""
     net = Network("recurrence")
-    s, i, j, m = net.index("s", 9), net.index("i", 2), net.index("j", 3), net.index("m", 3)
+    s, i, j, m = net.index("s", 8), net.index("i", 2), net.index("j", 3), net.index("m", 3)
     x, t, scale = net.input("x", s, i), net.target("t", j), net.parameter("scale", init=0.8)
-    W, U = net.parameter("W", i, j, init="glorot_uniform"), net.parameter("U", m, j, init=0.3)
-    V, b = net.parameter("V", m, j, init=-0.2), net.parameter("b", j, init=0.1)
+    W, V = net.parameter("W", i, j, init="glorot_uniform"), net.parameter("V", m, j, init=-0.2)
     h = net.define("h0", tanh(Sum(W[i, j] * x[0, i], i)), j)
-    for n in range(1, 9):
-        g = net.define(f"g{n}", symprop.sigmoid(Sum(U[m, j] * h[m], m) + b[j]), j)
-        net_c = Sum(V[m, j] * h[m], m) + Sum(W[i, j] * x[n, i], i)
-        c = net.define(f"c{n}", tanh(scale * net_c), j)
-        h = net.define(f"h{n}", h[j] + g[j] * (c[j] - h[j]), j)
+    for n in range(1, 8):
+        change = tanh(scale * Sum(V[m, j] * h[m], m) + Sum(W[i, j] * x[n, i], i))
+        h = net.define(f"h{n}", h[j] / 2 + change, j)
     y = net.output("y", h[j] ** 2, j)
     net.loss(Sum((y[j] - t[j]) ** 2, j))
     return net

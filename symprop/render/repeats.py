@@ -19,7 +19,11 @@ from symprop.lower.steps import SAMPLES, Lane, length, name_of
 __all__ = ["Call", "Function", "Repeats"]
 
 _ENOUGH = 6
-"""How often a kernel must have a loop: to compile a function takes as long as two loops in one."""
+"""How often a kernel must have a loop: to compile a function takes as long as two loops in one.
+
+The calls have their price, too: a GRU of twelve steps, whose code is compiled in half the time,
+takes 2 % more for a step.
+"""
 
 
 @dataclass(frozen=True, slots=True)
