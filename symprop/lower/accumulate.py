@@ -9,7 +9,7 @@ an accumulator of its own. Steps without samples are left as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import sympy
 from sympy import Basic, Expr, Idx, Indexed, Piecewise, Sum, Symbol
@@ -19,18 +19,16 @@ from symprop.indices import (
     bound_indices,
     branches,
     fresh,
-    numbered,
     piecewise,
     rebuild,
     substitute,
 )
+from symprop.lower.passes import LanePass
 from symprop.lower.steps import (
     Compute,
     Lane,
     Step,
     element,
-    extent,
-    is_sample,
     name_of,
 )
 
@@ -46,22 +44,10 @@ def accumulate(
 
     The names of the accumulators are added to `taken`; each has room for `block` samples.
     """
-    pass_ = _Accumulators(dict(shapes), taken, block)
-    for step in steps:
-        if isinstance(step, Compute) and any(map(is_sample, step.loops)):
-            pass_.add(step)
-        else:
-            pass_.done.append(step)
-    return tuple(pass_.done), pass_.shapes
+    return _Accumulators(dict(shapes), taken, block).run(steps)
 
 
-@dataclass(slots=True)
-class _Accumulators:
-    shapes: dict[str, tuple[int, ...]]
-    taken: set[str]
-    block: int
-    done: list[Step] = field(default_factory=list)
-
+class _Accumulators(LanePass):
     def add(self, step: Compute) -> None:
         """Append a step, after those that compute the reductions in it."""
         if not step.value.has(*_REDUCTIONS):
@@ -85,11 +71,7 @@ class _Accumulators:
             return self._guarded(node, step, guard)
         if not isinstance(node, _REDUCTIONS):
             return rebuild(node, (self._without(part, step, guard) for part in node.args))
-        hint = f"total_{name_of(step.target)}".replace("/", "_")
-        name = next(n for n in numbered(hint) if n not in self.taken)
-        self.taken.add(name)
-        self.shapes[name] = tuple(extent(index) or self.block for index in step.loops)
-        accumulator = element(name, step.loops)
+        accumulator = element(self.tensor(f"total_{name_of(step.target)}", step.loops), step.loops)
         self._reduced(accumulator, node, step.loops, guard, "")
         return accumulator
 

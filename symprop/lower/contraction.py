@@ -29,7 +29,6 @@ from symprop.indices import (
     bound_indices,
     free_indices,
     fresh,
-    numbered,
     rebuild,
     substitute,
     summation,
@@ -57,6 +56,7 @@ from symprop.lower.tiles import (
     transposed,
     transposed_axes,
 )
+from symprop.lower.vocabulary import new_name
 
 __all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "counted"]
 
@@ -286,8 +286,7 @@ class _Contraction:
         return rebuild(value, (self._inside(part, step) for part in value.args))
 
     def _temporary(self, hint: str, indices: Group) -> str:
-        name = next(n for n in numbered(hint.replace("/", "_")) if n not in self.taken)
-        self.taken.add(name)
+        name = new_name(hint.replace("/", "_"), self.taken)
         lengths = (extent(index) for index in indices)
         block = self.strategy.block if self.strategy.lanes else None
         self.shapes[name] = tuple(n for length in lengths if (n := length or block) is not None)
@@ -296,8 +295,7 @@ class _Contraction:
     @cached_property
     def one(self) -> Indexed:
         """The left operand of a plain sum: a tensor that holds a 1."""
-        name = next(n for n in numbered("one") if n not in self.taken)
-        self.taken.add(name)
+        name = new_name("one", self.taken)
         self.shapes[name] = (1,)
         return element(name, (sympy.S.Zero,))
 

@@ -10,7 +10,7 @@ time so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from sympy import Basic, Dummy, Expr, Idx, Indexed, Piecewise, Sum, Symbol
 
@@ -19,10 +19,10 @@ from symprop.indices import (
     bound_indices,
     free_indices,
     fresh,
-    numbered,
     rebuild,
     substitute,
 )
+from symprop.lower.passes import LanePass
 from symprop.lower.steps import Compute, Lane, Step, element, extent, is_sample, name_of
 from symprop.lower.tiles import transposed
 
@@ -39,22 +39,10 @@ def look_up(
 
     The names of the copies are added to `taken`; each has room for `block` samples.
     """
-    pass_ = _Lookups(dict(shapes), taken, block)
-    for step in steps:
-        if isinstance(step, Compute) and any(map(is_sample, step.loops)):
-            pass_.add(step)
-        else:
-            pass_.done.append(step)
-    return tuple(pass_.done), pass_.shapes
+    return _Lookups(dict(shapes), taken, block).run(steps)
 
 
-@dataclass(slots=True)
-class _Lookups:
-    shapes: dict[str, tuple[int, ...]]
-    taken: set[str]
-    block: int
-    done: list[Step] = field(default_factory=list)
-
+class _Lookups(LanePass):
     def add(self, step: Compute) -> None:
         """Append a step, after the copies that it reads."""
         if _column(step.target) is not None:
@@ -73,7 +61,7 @@ class _Lookups:
         if {column, lane} <= free:
             group = (*(index for index in others if index in free), column)
             source = self._tensor(step, (*group, lane))
-            name = self._named(f"{name_of(source)}_T", (lane, *group))
+            name = self.tensor(f"{name_of(source)}_T", (lane, *group))
             self.done.append(transposed(source, group, name, self.shapes))
             value = element(name, (lane, *group))
         return replace(step, value=value, loops=(lane, *others, column))
@@ -82,7 +70,7 @@ class _Lookups:
         """Return the value of a step as a tensor, which is computed unless it is one."""
         if isinstance(step.value, Indexed) and step.value.indices == axes:
             return step.value
-        name = self._named(f"added_{name_of(step.target)}", axes)
+        name = self.tensor(f"added_{name_of(step.target)}", axes)
         renamed = self._renewed(axes)
         loops = tuple(renamed.values())
         self.add(Compute(element(name, loops), substitute(step.value, renamed), loops))
@@ -115,17 +103,11 @@ class _Lookups:
         own.remove(column)
         renamed = self._renewed((lane, *own, column))
         loops = tuple(renamed.values())
-        rows = element(self._named(f"rows_{name_of(step.target)}", loops), loops)
-        copy = self._named(f"read_{name_of(step.target)}", (*loops[1:], loops[0]))
+        rows = element(self.tensor(f"rows_{name_of(step.target)}", loops), loops)
+        copy = self.tensor(f"read_{name_of(step.target)}", (*loops[1:], loops[0]))
         self.done.append(Compute(rows, substitute(node, renamed), loops, comment=step.comment))
         self.done.append(transposed(rows, loops[:1], copy, self.shapes))
         return element(copy, (*own, column, lane))
-
-    def _named(self, hint: str, axes: tuple[Idx, ...]) -> str:
-        name = next(n for n in numbered(hint.replace("/", "_")) if n not in self.taken)
-        self.taken.add(name)
-        self.shapes[name] = tuple(extent(index) or self.block for index in axes)
-        return name
 
 
 def _column(leaf: Expr) -> Idx | None:
