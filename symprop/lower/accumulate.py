@@ -18,7 +18,6 @@ from symprop.functions import reduce_max, reduce_min
 from symprop.indices import (
     bound_indices,
     branches,
-    fresh,
     piecewise,
     rebuild,
     substitute,
@@ -26,10 +25,10 @@ from symprop.indices import (
 from symprop.lower.passes import LanePass
 from symprop.lower.steps import (
     Compute,
-    Lane,
     Step,
     element,
     name_of,
+    renewed,
 )
 
 __all__ = ["accumulate"]
@@ -86,8 +85,7 @@ class _Accumulators(LanePass):
         self, target: Indexed, node: Expr, loops: tuple[Idx, ...], guard: Basic, comment: str
     ) -> None:
         """Append the steps of ``target = node``."""
-        own = {index: fresh(index) for index in loops if not isinstance(index, Lane)}
-        own |= {index: _renewed(index) for index in loops if isinstance(index, Lane)}
+        own = {index: renewed(index) for index in loops}
         start, bottom = (
             substitute(target, own),
             {Sum: 0, reduce_max: -sympy.oo, reduce_min: sympy.oo},
@@ -118,7 +116,3 @@ class _Accumulators(LanePass):
 def _extended(loops: tuple[Idx, ...], bound: tuple[Idx, ...]) -> tuple[Idx, ...]:
     """Return the loops with others further inside, but outside of the samples."""
     return (*loops[:-1], *bound, loops[-1])
-
-
-def _renewed(lane: Lane) -> Lane:
-    return Lane(sympy.Dummy("s", integer=True), lane.upper + 1)

@@ -35,7 +35,6 @@ from symprop.indices import (
 )
 from symprop.lower.matrices import matched
 from symprop.lower.steps import (
-    SAMPLES,
     Compute,
     Contract,
     Lane,
@@ -46,6 +45,7 @@ from symprop.lower.steps import (
     extent,
     is_sample,
     name_of,
+    renewed,
 )
 from symprop.lower.strategy import Strategy
 from symprop.lower.tiles import (
@@ -424,17 +424,9 @@ class _Contraction:
         return None
 
     def _composite(self, name: str, others: Expr, order: Group) -> Compute:
-        renamed = {index: self._renewed(index) for index in order}
+        renamed = {index: renewed(index, self.strategy.block) for index in order}
         loops = tuple(renamed.values())
         return Compute(element(name, loops), substitute(others, renamed), loops)
-
-    def _renewed(self, index: Idx) -> Idx:
-        """Return a new index; what one sample has is computed for the whole block."""
-        if not is_sample(index):
-            return fresh(index)
-        label = sympy.Dummy("s", integer=True)
-        block = self.strategy.block
-        return Lane(label, block) if self.strategy.lanes else Idx(label, SAMPLES)
 
     def _readable(self, factor: Expr) -> bool:
         """Tell whether a factor is an element of a tensor of numbers."""

@@ -12,18 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sympy import Basic, Dummy, Expr, Idx, Indexed, Piecewise, Sum, Symbol
+from sympy import Basic, Expr, Idx, Indexed, Piecewise, Sum, Symbol
 
 from symprop.indices import (
     accesses,
     bound_indices,
     free_indices,
-    fresh,
     rebuild,
     substitute,
 )
 from symprop.lower.passes import LanePass
-from symprop.lower.steps import Compute, Lane, Step, element, extent, is_sample, name_of
+from symprop.lower.steps import Compute, Step, element, extent, is_sample, name_of, renewed
 from symprop.lower.tiles import transposed
 
 __all__ = ["look_up"]
@@ -71,15 +70,10 @@ class _Lookups(LanePass):
         if isinstance(step.value, Indexed) and step.value.indices == axes:
             return step.value
         name = self.tensor(f"added_{name_of(step.target)}", axes)
-        renamed = self._renewed(axes)
+        renamed = {index: renewed(index, self.block) for index in axes}
         loops = tuple(renamed.values())
         self.add(Compute(element(name, loops), substitute(step.value, renamed), loops))
         return element(name, axes)
-
-    def _renewed(self, axes: tuple[Idx, ...]) -> dict[Basic, Idx]:
-        """Return new indices; what one sample has is computed for the whole block."""
-        lane = Lane(Dummy("s", integer=True), self.block)
-        return {index: lane if is_sample(index) else fresh(index) for index in axes}
 
     def _read(self, node: Basic, step: Compute) -> Basic:
         """Return `node` with copies for what it reads of chosen rows."""
@@ -101,7 +95,7 @@ class _Lookups(LanePass):
         if any(_has(leaf, column, lane) for leaf in reads):
             return node
         own.remove(column)
-        renamed = self._renewed((lane, *own, column))
+        renamed = {index: renewed(index, self.block) for index in (lane, *own, column)}
         loops = tuple(renamed.values())
         rows = element(self.tensor(f"rows_{name_of(step.target)}", loops), loops)
         copy = self.tensor(f"read_{name_of(step.target)}", (*loops[1:], loops[0]))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Basic, Expr, Idx, Indexed, IndexedBase, Symbol
+from sympy import Basic, Dummy, Expr, Idx, Indexed, IndexedBase, Symbol
 
 from symprop.equation import name_of
-from symprop.indices import accesses, free_indices, index_name, size
+from symprop.indices import accesses, free_indices, fresh, index_name, size
 
 __all__ = [
     "ALL",
@@ -35,6 +35,7 @@ __all__ = [
     "is_sample",
     "length",
     "name_of",
+    "renewed",
 ]
 
 SAMPLES = Symbol("number of samples", integer=True, positive=True)
@@ -62,6 +63,19 @@ def is_sample(index: Basic) -> bool:
 def extent(index: Idx) -> int | None:
     """Return how many values `index` takes; None for the sample index."""
     return None if index.upper.has(SAMPLES) else size(index)
+
+
+def renewed(index: Idx, room: int = 0) -> Idx:
+    """Return a new index like `index`; one over lanes runs over all there is `room` for, if given.
+
+    What one sample has is computed for the whole block, which takes no longer.
+    """
+    if not is_sample(index):
+        return fresh(index)
+    label = Dummy("s", integer=True)
+    if isinstance(index, Lane):
+        return Lane(label, room or index.upper + 1)
+    return Idx(label, SAMPLES)
 
 
 def length(index: Idx) -> int | Symbol:

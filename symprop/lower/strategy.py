@@ -71,7 +71,7 @@ CACHE = {"lanes": 48 * 1024, "rows": 512 * 1024}
 """Bytes that the values of a block may take.
 
 In lanes they stay in the nearest cache; in rows, where BLAS has its own blocks, in the next one.
-In lanes, too, values beside weights of a quarter of that are not larger.
+In lanes, too, the values stay in the next one beside weights of a quarter of it or less.
 """
 
 LEAST = 64
