@@ -12,7 +12,6 @@ import builtins
 import difflib
 import hashlib
 import keyword
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,9 +34,9 @@ from symprop.indices import (
     piecewise,
     rebuild,
     size,
-    substitute,
     summation,
 )
+from symprop.ranges import subscript_range
 
 __all__ = ["Claim", "Data", "Equation", "Network", "Parameter", "Training", "Variable"]
 
@@ -46,16 +45,6 @@ INITIALIZERS = (
     "lecun_uniform", "lecun_normal", "zeros", "ones",
 )  # fmt: skip
 """The initialisers a parameter may name."""
-
-_COMBINATIONS = 50_000_000
-"""Values of the indices of one subscript that are tried, at 9 bytes each."""
-
-_ARITHMETIC = (
-    sympy.Number, sympy.Add, sympy.Mul, sympy.Pow, sympy.Mod, sympy.floor, sympy.ceiling,
-    sympy.Max, sympy.Min, sympy.Abs, sympy.core.relational.Relational, sympy.And, sympy.Or,
-    sympy.Not, sympy.logic.boolalg.BooleanAtom,
-)  # fmt: skip
-"""What a condition on the range of a subscript may be made of."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -582,61 +571,3 @@ def _check_range(subscript: Expr, length: int, conditions: Any, place: str) -> N
             "or read it only where it exists: Piecewise((..., condition), (0, True)), in a file "
             "(... if condition else 0)"
         )
-
-
-def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[int, int]:
-    """Return the smallest and largest value of a subscript where the index conditions hold.
-
-    Exact: where there are conditions, every combination of the indices is tried (they are
-    few in any subscript). Where the conditions never hold, (0, 0) is returned.
-    """
-    parts = [part for condition in conditions for part in sympy.And.make_args(condition)]
-    relevant = [part for part in parts if _on_indices(part) and part is not sympy.true]
-    ends = None if relevant else _affine_range(subscript)
-    if ends:
-        return ends
-    indices = sorted(
-        set().union(subscript.atoms(Idx), *(c.atoms(Idx) for c in relevant)),
-        key=lambda index: index.sort_key(),
-    )
-    if math.prod(map(size, indices)) > _COMBINATIONS:
-        raise NetworkError(
-            f"subscript {subscript}: its indices and those of its conditions have more than "
-            f"{_COMBINATIONS:,} combinations, too many to check; split the equation"
-        )
-    allowed = np.ones(tuple(map(size, indices)), dtype=np.bool_)
-    for part in relevant:
-        allowed &= _on_grid(part, indices)
-    values = np.broadcast_to(_on_grid(subscript, indices), allowed.shape)[allowed]
-    return (int(values.min()), int(values.max())) if values.size else (0, 0)
-
-
-def _on_indices(condition: Basic) -> bool:
-    """Tell whether `condition` is arithmetic on indices; what it is not narrows no range."""
-    if isinstance(condition, Idx):
-        return True
-    return isinstance(condition, _ARITHMETIC) and all(map(_on_indices, condition.args))
-
-
-def _affine_range(subscript: Expr) -> tuple[int, int] | None:
-    """Return the ends of an integer combination of indices, from its corners; else None."""
-    constant, terms = sympy.expand(subscript).as_coeff_add()
-    low = high = constant
-    for term in terms:
-        factor, index = term.as_coeff_Mul()
-        if not (isinstance(index, Idx) and factor.is_Integer):
-            return None
-        end = factor * (size(index) - 1)
-        low, high = low + min(end, 0), high + max(end, 0)
-    return (int(low), int(high)) if constant.is_Integer else None
-
-
-def _on_grid(expression: Basic, indices: list[Idx]) -> Any:
-    """Return the value of `expression` at all values of its own indices, an axis for each index."""
-    own = [index for index in indices if expression.has(index)]
-    if not own:
-        return sympy.lambdify([], expression, "numpy")()
-    plain = {index: Symbol(f"q{number}", integer=True) for number, index in enumerate(own)}
-    axes = np.ix_(*(np.arange(size(i)) if i in own else np.zeros(1, int) for i in indices))
-    grids = np.broadcast_arrays(*(axes[indices.index(index)] for index in own))
-    return sympy.lambdify(list(plain.values()), substitute(expression, plain), "numpy")(*grids)

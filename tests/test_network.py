@@ -13,7 +13,8 @@ from symprop import Network
 from symprop.description.expressions import BINDING
 from symprop.errors import NetworkError, SympropError
 from symprop.functions import FUNCTIONS, logsumexp, softmax
-from symprop.network import INITIALIZERS, RESERVED, Equation, Parameter, subscript_range
+from symprop.network import INITIALIZERS, RESERVED, Equation, Parameter
+from symprop.ranges import subscript_range
 
 
 @pytest.fixture

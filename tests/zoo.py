@@ -10,6 +10,7 @@ from collections.abc import Callable
 from sympy import (
     Abs,
     And,
+    Expr,
     Float,
     Integer,
     Max,
@@ -162,6 +163,50 @@ def convolution_2d() -> Network:
     y = net.define("y", Sum(f[p, q] * x[r + p, s + q], p, q), r, s)
     z = net.output("z", symprop.reduce_max(y[2 * m + a, 2 * n + b], a, b), m, n)
     net.loss(Sum((z[m, n] - t[m, n]) ** 2, m, n))
+    return net
+
+
+@member
+def padding() -> Network:
+    """Two convolutions over an image that keep its size, the second with gaps in its windows."""
+    net = Network("padding")
+    c, d, a, b = net.index("c", 2), net.index("d", 3), net.index("a", 5), net.index("b", 4)
+    p, q = net.index("p", 3), net.index("q", 3)
+    x, t = net.input("x", c, a, b), net.target("t", d)
+    v = net.parameter("v", d, c, p, q, init="he_uniform")
+    e = net.index("e", 3)
+    w = net.parameter("w", e, d, p, q, init="he_normal")
+
+    def inside(value: Expr, i: Expr, j: Expr) -> Expr:
+        return Piecewise((value, And(i >= 0, i < 5, j >= 0, j < 4)), (0, True))
+
+    i, j = a + p - 1, b + q - 1
+    y = net.define(
+        "y", symprop.relu(Sum(v[d, c, p, q] * inside(x[c, i, j], i, j), c, p, q)), d, a, b
+    )
+    i, j = a + 2 * p - 2, b + 2 * q - 2
+    f = net.define("f", Sum(inside(w[e, d, p, q] * y[d, i, j], i, j), d, p, q), e, a, b)
+    z = net.output("z", Sum(f[e, a, b], a, b) / 20, e)
+    net.loss(Sum((z[e] - t[e]) ** 2, e))
+    return net
+
+
+@member
+def masks() -> Network:
+    """Attention to what came before, whose scores later positions do not have."""
+    net = Network("masks")
+    s, r, e = net.index("s", 5), net.index("r", 5), net.index("e", 3)
+    x, t = net.input("x", s, e), net.target("t", s, e)
+    f = net.index("f", 3)
+    q, k = (net.parameter(name, e, f, init="glorot_uniform") for name in ("q", "k"))
+    Q = net.define("Q", Sum(q[e, f] * x[s, e], e), s, f)
+    K = net.define("K", Sum(k[e, f] * x[s, e], e), s, f)
+    S = Piecewise((Sum(Q[s, f] * K[r, f], f) / sqrt(3), r <= s), (-1000, True))
+    A = net.define("A", symprop.softmax(S, r), s, r)
+    y = net.output("y", Sum(A[s, r] * x[r, e], r), s, e)
+    net.loss(
+        Sum((y[s, e] - t[s, e]) ** 2, s, e) + Sum(Piecewise((A[s, r] ** 2, r < 2), (0, True)), s, r)
+    )
     return net
 
 

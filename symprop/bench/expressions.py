@@ -10,11 +10,12 @@ import sympy
 from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Rational, Sum, Symbol
 from sympy.core.relational import Relational
 
-from symprop.bench.lines import SAMPLES, Axes, Lines, Term, grid, union
+from symprop.bench.lines import SAMPLES, Axes, Lines, Term, union
 from symprop.equation import Equation, name_of
 from symprop.errors import SympropError
 from symprop.functions import Normalisation, Reduction
 from symprop.indices import accesses, bound_indices, branches, piecewise, size
+from symprop.ranges import grid
 
 __all__ = ["TranslationError", "Writer"]
 

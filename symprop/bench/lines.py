@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy
 from numpy.typing import NDArray
-from sympy import Basic, Expr, Idx, Symbol
+from sympy import Basic, Expr, Idx
 
-from symprop.indices import accesses, size, substitute
+from symprop.indices import accesses, size
+from symprop.ranges import grid
 
-__all__ = ["SAMPLES", "Axes", "Lines", "Term", "grid", "union"]
+__all__ = ["SAMPLES", "Axes", "Lines", "Term", "union"]
 
 SAMPLES = Idx("samples", 1)
 """The axis of the samples; its size is known when the program runs."""
@@ -145,20 +145,6 @@ class Lines:
             return self.aligned(values[subscript], axes)
         own = tuple(axis for axis in axes if axis in subscript.atoms(Idx))
         return self.aligned(self.constant(_places(subscript, own, length), own), axes)
-
-
-def grid(node: Basic, axes: Axes) -> NDArray[Any]:
-    """Return the values of an expression of indices, an axis for each of `axes`.
-
-    >>> i, j = Idx("i", 2), Idx("j", 3)
-    >>> grid(2 * i + j, (i, j)).tolist()
-    [[0, 1, 2], [2, 3, 4]]
-    """
-    plain = {axis: Symbol(f"q{number}", integer=True) for number, axis in enumerate(axes)}
-    function = sympy.lambdify(list(plain.values()), substitute(node, plain), "numpy")
-    open_grid = np.ix_(*(np.arange(size(axis)) for axis in axes))
-    values = np.asarray(function(*open_grid))
-    return np.array(np.broadcast_to(values, tuple(map(size, axes))))
 
 
 def _places(subscript: Expr, axes: Axes, length: int) -> NDArray[np.int64]:

@@ -69,7 +69,8 @@ from symprop.indices import (
     substitute,
     summation,
 )
-from symprop.network import Equation, subscript_range
+from symprop.network import Equation
+from symprop.ranges import subscript_range
 
 __all__ = ["Rewrite", "stabilize"]
 
