@@ -26,6 +26,7 @@ __all__ = [
     "free_indices",
     "fresh",
     "freshen",
+    "guarded",
     "index_name",
     "make_sum",
     "name_bound",
@@ -36,6 +37,7 @@ __all__ = [
     "size",
     "substitute",
     "summation",
+    "where",
 ]
 
 
@@ -314,6 +316,27 @@ def piecewise(*pairs: tuple[Expr, Basic]) -> Expr:
     if len({value for value, _ in kept}) == 1 and kept[-1][1] == sympy.true:
         return kept[0][0]
     return Piecewise(*kept, evaluate=False)
+
+
+def where(value: Expr, condition: Basic) -> Expr:
+    """Return `value` where the condition holds, elsewhere 0."""
+    return piecewise((value, condition), (sympy.S.Zero, sympy.true))
+
+
+def guarded(node: Expr) -> tuple[Expr, Basic]:
+    """Return the value and the condition of what is 0 elsewhere; all else holds everywhere.
+
+    >>> x, i = Symbol("x"), Idx("i", 3)
+    >>> guarded(where(x, i > 1))
+    (x, i > 1)
+    >>> guarded(x)
+    (x, True)
+    """
+    if isinstance(node, Piecewise) and len(node.args) == 2:
+        (value, condition), (other, certain) = branches(node)
+        if other == 0 and certain == sympy.true:
+            return value, condition
+    return node, sympy.true
 
 
 def rebuild(node: Basic, parts: Iterable[Basic]) -> Basic:

@@ -31,10 +31,10 @@ from symprop.indices import (
     bound_indices,
     free_indices,
     index_name,
-    piecewise,
     rebuild,
     size,
     summation,
+    where,
 )
 from symprop.ranges import subscript_range
 
@@ -518,7 +518,7 @@ def _full_sums(expression: Basic) -> Basic:
 def _guarded_sum(body: Expr, indices: list[Idx], guards: list[Basic]) -> Expr:
     """Sum `body` over the full ranges of `indices`, where all `guards` hold."""
     if guards:
-        body = piecewise((body, sympy.And(*guards)), (0, sympy.true))
+        body = where(body, sympy.And(*guards))
     return summation(body, indices)
 
 

@@ -353,10 +353,10 @@ def test_a_guarded_sum_counts_where_its_branch_is_taken() -> None:
 
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(name: str) -> None:
-    """A loop counts its additions, a product its sums; none counts the samples of a block."""
+    """A loop counts its additions and conditions, a product its sums; none a block's samples."""
     ways = (lower(derivation(name), layout=x, products=y) for x, y in WAYS)  # type: ignore[arg-type]
     found = [program.work for program in ways]
-    assert max(found) < 2 * min(found)
+    assert max(found) < 3 * min(found)
 
 
 def test_every_large_product_of_digits_is_a_tile() -> None:

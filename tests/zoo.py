@@ -170,7 +170,7 @@ def convolution_2d() -> Network:
 def padding() -> Network:
     """Two convolutions over an image that keep its size, the second with gaps in its windows."""
     net = Network("padding")
-    c, d, a, b = net.index("c", 2), net.index("d", 3), net.index("a", 5), net.index("b", 4)
+    c, d, a, b = net.index("c", 2), net.index("d", 3), net.index("a", 6), net.index("b", 5)
     p, q = net.index("p", 3), net.index("q", 3)
     x, t = net.input("x", c, a, b), net.target("t", d)
     v = net.parameter("v", d, c, p, q, init="he_uniform")
@@ -178,7 +178,7 @@ def padding() -> Network:
     w = net.parameter("w", e, d, p, q, init="he_normal")
 
     def inside(value: Expr, i: Expr, j: Expr) -> Expr:
-        return Piecewise((value, And(i >= 0, i < 5, j >= 0, j < 4)), (0, True))
+        return Piecewise((value, And(i >= 0, i < 6, j >= 0, j < 5)), (0, True))
 
     i, j = a + p - 1, b + q - 1
     y = net.define(
@@ -186,7 +186,7 @@ def padding() -> Network:
     )
     i, j = a + 2 * p - 2, b + 2 * q - 2
     f = net.define("f", Sum(inside(w[e, d, p, q] * y[d, i, j], i, j), d, p, q), e, a, b)
-    z = net.output("z", Sum(f[e, a, b], a, b) / 20, e)
+    z = net.output("z", Sum(f[e, a, b], a, b) / 30, e)
     net.loss(Sum((z[e] - t[e]) ** 2, e))
     return net
 

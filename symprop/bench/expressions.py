@@ -14,7 +14,7 @@ from symprop.bench.lines import SAMPLES, Axes, Lines, Term, union
 from symprop.equation import Equation, name_of
 from symprop.errors import SympropError
 from symprop.functions import Normalisation, Reduction
-from symprop.indices import accesses, bound_indices, branches, piecewise, size
+from symprop.indices import accesses, bound_indices, branches, guarded, size, where
 from symprop.ranges import grid
 
 __all__ = ["TranslationError", "Writer"]
@@ -103,7 +103,7 @@ class Writer(Lines):
     def _grid(self, node: Basic) -> Term:
         """Return a value that depends on indices alone."""
         axes = tuple(sorted(node.atoms(Idx), key=lambda index: index.sort_key()))
-        values = grid(node, axes)
+        values = np.array(grid(node, axes))  # PyTorch takes none that cannot be written
         return self.constant(values if values.dtype == bool else values.astype(np.float64), axes)
 
     def _addition(self, node: Add) -> Term:
@@ -283,14 +283,13 @@ def _factors(body: Expr) -> tuple[Expr, ...]:
     >>> _factors(Piecewise((w[p] * x[i + p - 1], i + p > 0), (0, True)))
     (w[p], Piecewise((x[i + p - 1], i + p > 0), (0, True)))
     """
-    if not isinstance(body, Piecewise) or len(body.args) != 2 or body.args[1].expr != 0:
-        return tuple(Mul.make_args(body))
-    value, condition = body.args[0].args
+    value, condition = guarded(body)
     factors = list(Mul.make_args(value))
+    if condition is sympy.true:
+        return tuple(factors)
     for place, factor in enumerate(factors):
         if not accesses(condition) and condition.atoms(Idx) <= factor.atoms(Idx):
-            masked = piecewise((factor, condition), (sympy.Integer(0), sympy.true))
-            return (*factors[:place], masked, *factors[place + 1 :])
+            return (*factors[:place], where(factor, condition), *factors[place + 1 :])
     return (body,)
 
 

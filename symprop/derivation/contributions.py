@@ -24,9 +24,9 @@ from symprop.indices import (
     make_sum,
     name_bound,
     numbered,
-    piecewise,
     size,
     substitute,
+    where,
 )
 from symprop.network import Equation
 
@@ -92,7 +92,7 @@ def _guarded_sum(value: Expr, conditions: Iterable[Basic], loops: list[Idx]) -> 
 def _guarded(value: Expr, conditions: Iterable[Basic]) -> Expr:
     """Return `value` where all `conditions` hold, else 0."""
     condition = sympy.And(*conditions)
-    return piecewise((value, condition), (0, sympy.true))
+    return where(value, condition)
 
 
 def merged(terms: list[Expr]) -> Expr:

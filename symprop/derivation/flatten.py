@@ -27,6 +27,7 @@ from symprop.indices import (
     branches,
     canonical,
     free_indices,
+    guarded,
     index_name,
     name_bound,
     numbered,
@@ -36,6 +37,7 @@ from symprop.indices import (
     size,
     substitute,
     summation,
+    where,
 )
 from symprop.network import Equation
 
@@ -82,6 +84,9 @@ class _Flattener:
         return Add(*(self._term(term, around, guards) for term in Add.make_args(rhs)))
 
     def _term(self, term: Expr, around: set[Idx], guards: tuple[Basic, ...]) -> Expr:
+        value, condition = guarded(term)
+        if condition is not sympy.true and not accesses(condition):
+            return where(self._value(value, around, (*guards, condition)), condition)
         factors = Mul.make_args(term)
         constant = [factor for factor in factors if not _reads(factor)]
         rest = Mul(*(factor for factor in factors if _reads(factor)))
@@ -136,7 +141,7 @@ class _Flattener:
         indices = tuple(sorted(found, key=lambda i: (i not in self.order, self._place(i))))
         condition = sympy.And(*(g for g in guards if set(free_indices(g)) & set(indices)))
         if condition is not sympy.true and set(free_indices(condition)) <= set(indices):
-            value = piecewise((value, condition), (0, sympy.true))
+            value = where(value, condition)
         places = {index: Idx(f"_at{n}", size(index)) for n, index in enumerate(indices)}
         key = canonical(substitute(value, places))
         if key not in self.named:

@@ -19,7 +19,7 @@ from sympy.core.parameters import distribute
 from symprop.derivation import Derivation, local_derivatives
 from symprop.derivation.contributions import Contribution, factored, merged
 from symprop.equation import name_of
-from symprop.indices import accesses, free_indices, make_sum, piecewise, size, substitute
+from symprop.indices import accesses, free_indices, make_sum, size, substitute, where
 from symprop.network import Equation
 
 __all__ = ["Edge", "Graph", "Node", "leaf"]
@@ -198,5 +198,5 @@ def _derivative(part: Contribution, mapping: dict[Idx, Integer], inner: list[Idx
     with distribute(False):
         value = substitute(part.value, mapping)
         conditions: list[Basic] = [substitute(test, mapping) for test in part.conditions]
-        guarded = piecewise((value, sympy.And(*conditions)), (0, sympy.true))
+        guarded = where(value, sympy.And(*conditions))
         return make_sum(guarded, inner)

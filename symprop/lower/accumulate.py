@@ -21,6 +21,7 @@ from symprop.indices import (
     piecewise,
     rebuild,
     substitute,
+    where,
 )
 from symprop.lower.passes import LanePass
 from symprop.lower.steps import (
@@ -109,7 +110,7 @@ class _Accumulators(LanePass):
             self._summed(target, node.function, step.loops, guard, comment)
             return
         value = self._without(node.function, step, guard)
-        value = piecewise((value, guard), (sympy.S.Zero, sympy.true))
+        value = where(value, guard)
         self.done.append(replace(step, value=value))
 
 

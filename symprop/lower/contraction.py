@@ -22,17 +22,20 @@ from functools import cached_property
 from math import prod
 
 import sympy
-from sympy import Add, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
 
 from symprop.indices import (
     accesses,
     bound_indices,
     free_indices,
     fresh,
+    guarded,
     rebuild,
     substitute,
     summation,
+    where,
 )
+from symprop.lower.guards import Zeroed, gathered, often, readable, unguarded
 from symprop.lower.matrices import matched
 from symprop.lower.steps import (
     Compute,
@@ -147,6 +150,7 @@ class _Contraction:
     strategy: Strategy
     done: list[Step] = field(default_factory=list)
     copies: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+    zeroed: dict[Basic, str] = field(default_factory=dict)
 
     def add(self, step: Compute) -> None:
         """Append `step`, preceded by the products that are in it."""
@@ -233,22 +237,30 @@ class _Contraction:
         return all(extent(index) in (None, length) for index, length in axes)
 
     def _accumulated(self, step: Compute) -> None:
-        """Take the products out of a sum over the samples."""
+        """Take the products out of a sum over the samples, or into affine subscripts."""
         rest = []
-        own = _own(step.target)
-        summed = [index for index in step.loops if index not in own]
         for term in Add.make_args(step.value):
             number, bare = term.as_independent(Indexed, as_Add=False)
-            inner = bound_indices(bare) if isinstance(bare, Sum) else ()
-            body = bare.function if inner else bare
-            plain = summation(body, (*inner, *summed)) if summed else bare
-            product = self._product(step.target, plain) if summed and own else None
-            if product is None:
+            whole = self._summed(replace(step, value=bare))
+            product = None if whole is None else self._product(whole.target, whole.value)
+            if whole is None or product is None:
                 rest.append(term)
             else:
-                self._add_product(step, number, product)
+                self._add_product(whole, number, product)
         if rest:
             self.done.append(replace(step, value=self._inside(Add(*rest), step)))
+
+    def _summed(self, step: Compute) -> Compute | None:
+        """Return a step that adds once to each element: all that it adds there, as one sum."""
+        own = _own(step.target)
+        if not own:
+            return gathered(step, self.shapes)
+        summed = tuple(index for index in step.loops if index not in own)
+        if not summed:
+            return None
+        inner = bound_indices(step.value) if isinstance(step.value, Sum) else ()
+        body = step.value.function if inner else step.value
+        return replace(step, value=summation(body, (*inner, *summed)))
 
     def _add_product(self, step: Compute, number: Expr, product: list[Step]) -> None:
         """Append a product: into the target if it can go on there, else through its own memory."""
@@ -268,8 +280,10 @@ class _Contraction:
 
     def _inside(self, value: Expr, step: Compute) -> Expr:
         """Give every product inside `value` a tensor of its own; branches are left alone."""
-        if not value.args or isinstance(value, Piecewise | Indexed | Symbol | Idx):
+        if not value.args or isinstance(value, Indexed | Symbol | Idx):
             return value
+        if isinstance(value, Piecewise):
+            return self._guarded(value, step)
         if isinstance(value, Sum):
             free = tuple(index for index in step.loops if index in free_indices(value))
             if not free:
@@ -284,6 +298,14 @@ class _Contraction:
         if bound_indices(value):
             return value
         return rebuild(value, (self._inside(part, step) for part in value.args))
+
+    def _guarded(self, value: Piecewise, step: Compute) -> Expr:
+        """Give a product a tensor also where only part of it is wanted, if it is much of it."""
+        product, condition = guarded(value)
+        if product is value or not often(condition) or not readable(product, self.shapes):
+            return value
+        inside = self._inside(product, step)
+        return value if inside == product else where(inside, condition)
 
     def _temporary(self, hint: str, indices: Group) -> str:
         name = new_name(hint.replace("/", "_"), self.taken)
@@ -325,9 +347,36 @@ class _Contraction:
             return None
         summed = frozenset(bound_indices(total))
         factors = Mul.make_args(total.function)
+        copies: dict[Basic, Compute] = {}
+        if total.function.has(Piecewise):
+            found = unguarded(total.function, self.shapes, self.strategy.block)
+            factors = tuple(self._read(factor, copies) for factor in found or ())
+        product = None
         if len(factors) == 2 and all(map(self._readable, factors)):
-            return self._pair(target, factors[0], factors[1], summed)
-        return self._grouped(target, factors, summed) if len(factors) > 2 else None
+            product = self._pair(target, factors[0], factors[1], summed)
+        elif len(factors) > 2:
+            product = self._grouped(target, factors, summed)
+        names = {key: name_of(copy.target) for key, copy in copies.items()}
+        if product is None:
+            for name in names.values():
+                self._forget(name)
+            return None
+        self.zeroed |= names
+        return [*copies.values(), *product]
+
+    def _read(self, factor: Indexed | Zeroed, copies: dict[Basic, Compute]) -> Indexed:
+        """Return a factor of a product; what it reads is in `copies` where it must be made."""
+        if isinstance(factor, Indexed):
+            return factor
+        name = self.zeroed.get(factor.key)
+        if name is None and factor.key in copies:
+            name = name_of(copies[factor.key].target)
+        if name is None:
+            name = self._temporary(f"{factor.kind}_{factor.source}", factor.axes)
+            copy = element(name, factor.axes)
+            zeros = f"zeros in {factor.source} take the place of a condition"
+            copies[factor.key] = Compute(copy, factor.value, factor.axes, comment=zeros)
+        return element(name, factor.subscripts)
 
     def _pair(
         self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx]

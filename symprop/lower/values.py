@@ -16,9 +16,9 @@ from symprop.indices import (
     index_name,
     name_bound,
     numbered,
-    piecewise,
     size,
     substitute,
+    where,
 )
 from symprop.lower.steps import element, name_of
 from symprop.network import Equation
@@ -97,7 +97,7 @@ class Values:
         indices = appearing(value)
         guard = sympy.And(*(g for g in guards if set(free_indices(g)) <= set(indices)))
         if guard is not sympy.true:
-            value = piecewise((value, guard), (sympy.S.Zero, sympy.true))
+            value = where(value, guard)
             indices = appearing(value)
         found = key(value, indices)
         if found not in self.known:

@@ -1,0 +1,247 @@
+"""Products under conditions of indices, as products without conditions.
+
+A tile runs over whole ranges. What a condition leaves out is a term of 0, which it also is where
+one factor is 0: so a condition on no more than where a factor is read becomes zeros in a copy of
+that factor. Padding is such a condition (around an image, the copy has margins), a causal mask is
+one, and so is the range of what is read backwards: a convolution scatters its adjoint,
+``dx[i + p] += w[p]*dy[i]``, which as a sum is ``Sum((w[p]*dy[u - p] where 0 <= u - p < n), p)``:
+
+    padded_dy[v] = (dy[v - 2] where 2 <= v < n + 2)
+    dx[u] = Sum(w[p]*padded_dy[u - p + 2], p)
+
+Zero times infinity is not 0: the other factors must be read somewhere where the condition holds, so
+that no number counts that the formula does not have. Where a condition holds seldom, the loop that
+asks it is faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import sympy
+from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul, Sum
+
+from symprop.indices import (
+    bound_indices,
+    free_indices,
+    guarded,
+    index_name,
+    size,
+    substitute,
+    summation,
+    where,
+)
+from symprop.lower.steps import Compute, Lane, element, extent, is_sample, name_of, renewed
+from symprop.ranges import grid, is_arithmetic, subscript_range
+
+__all__ = ["Zeroed", "gathered", "often", "readable", "unguarded"]
+
+_COMBINATIONS = 1_000_000
+"""How many values of the indices of a condition are tried; each takes about 10 ns."""
+
+_SHARE = 0.25
+"""The least share of terms that are not left out: a tile is that much faster than a loop."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def often(condition: Basic) -> bool:
+    """Tell whether a condition is one of indices alone that holds for many of their values."""
+    if not is_arithmetic(condition):
+        return False
+    indices = free_indices(condition)
+    return prod(map(size, indices)) <= _COMBINATIONS and grid(condition, indices).mean() >= _SHARE
+
+
+def readable(expression: Expr, shapes: Shapes) -> bool:
+    """Tell whether all that is read exists whatever the indices are."""
+    leaves = expression.atoms(Indexed)
+    reads = [_Read.of(leaf, shapes) for leaf in leaves]
+    return all(read is not None and not read.margins for read in reads)
+
+
+@dataclass(frozen=True, slots=True)
+class Zeroed:
+    """A copy of a tensor that is 0 where a condition does not hold, for one factor of a product.
+
+    ``copy[axes] = value``; the factor is ``copy[subscripts]``. Its `kind` is "padded" where it is
+    larger than the tensor that is its `source`, else "masked".
+    """
+
+    kind: str
+    source: str
+    value: Expr
+    axes: tuple[Idx, ...]
+    subscripts: tuple[Expr, ...]
+
+    @property
+    def key(self) -> Basic:
+        """The value with numbered indices: equal where two copies are."""
+        numbers = {axis: Idx(f"_{n}", extent(axis) or 0) for n, axis in enumerate(self.axes)}
+        return substitute(self.value, numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Where a tensor is read: for each axis but the samples, the subscript and what it reaches.
+
+    `places` are indices over the values of the subscripts, from the smallest on (`low`); `solved`
+    gives some index of each subscript by its place. `margins` are the conditions under which the
+    places exist.
+    """
+
+    leaf: Indexed
+    places: dict[Expr, Idx]
+    low: dict[Expr, int]
+    solved: dict[Idx, Expr]
+    margins: tuple[Basic, ...]
+
+    @classmethod
+    def of(cls, leaf: Indexed, shapes: Shapes) -> _Read | None:
+        """Return how `leaf` is read; None where subscripts are not made of indices alone."""
+        lengths = list(shapes.get(name_of(leaf), ()))
+        if is_sample(leaf.indices[0]) and not isinstance(leaf.indices[0], Lane):
+            lengths.insert(0, 1)
+        if len(lengths) != len(leaf.indices):
+            return None
+        read = cls(leaf, {}, {}, {}, ())
+        margins: list[Basic] = []
+        for subscript, length in zip(leaf.indices, lengths, strict=True):
+            if is_sample(subscript):
+                continue
+            if not is_arithmetic(subscript) or subscript in read.places:
+                return None
+            low, high = subscript_range(subscript)
+            free = _solvable(subscript, leaf.indices)
+            name = index_name(free[0]) if free else "place"
+            place = Idx(Dummy(name, integer=True), high - low + 1)
+            read.places[subscript], read.low[subscript] = place, low
+            if free:
+                read.solved[free[0]] = _solution(subscript, free[0], place + low)
+            margins += [place >= -low] if low < 0 else []
+            margins += [place < length - low] if high >= length else []
+        return replace(read, margins=tuple(margins))
+
+    def expresses(self, condition: Basic) -> bool:
+        """Tell whether a condition depends on no more than where the tensor is read."""
+        return set(free_indices(self._placed(condition))) <= set(self.places.values())
+
+    def _placed(self, condition: Basic) -> Basic:
+        return substitute(condition, self.solved)
+
+    def zeroed(self, conditions: Iterable[Basic], room: int) -> Zeroed:
+        """Return the copy that is 0 where one of `conditions` does not hold, and in the margins."""
+        needed = _needed((*self.margins, *map(self._placed, conditions)))
+        source, axes, subscripts = [], [], []
+        for index in self.leaf.indices:
+            place = self.places.get(index)
+            axes.append(renewed(index, room) if place is None else place)
+            source.append(axes[-1] if place is None else place + self.low[index])
+            subscripts.append(index if place is None else index - self.low[index])
+        name = name_of(self.leaf)
+        value = where(element(name, tuple(source)), And(*needed))
+        kind = "padded" if self.margins else "masked"
+        return Zeroed(kind, name, value, tuple(axes), tuple(subscripts))
+
+
+def _needed(tests: Sequence[Basic]) -> list[Basic]:
+    """Return some of the conditions that hold together where all of them do."""
+    indices = free_indices(And(*tests))
+    held = {test: grid(test, indices) for test in dict.fromkeys(tests)}
+    for test in tuple(held):
+        others = [values for other, values in held.items() if other != test]
+        if (np.logical_and.reduce(others) <= held[test]).all():
+            del held[test]
+    return list(held)
+
+
+def _solvable(subscript: Expr, subscripts: Iterable[Expr]) -> list[Idx]:
+    """Return the indices with which a subscript moves by one, and no other does; longest first."""
+    others = {i for other in subscripts if other != subscript for i in free_indices(other)}
+    factors = {index: subscript.coeff(index) for index in free_indices(subscript)}
+    found = [i for i, factor in factors.items() if abs(factor) == 1 and i not in others]
+    affine = sympy.expand(subscript - sum(f * i for i, f in factors.items())).is_Integer
+    return sorted(found, key=lambda index: -size(index)) if affine else []
+
+
+def _solution(subscript: Expr, index: Idx, value: Expr) -> Expr:
+    """Return what `index` is where `subscript` has a value."""
+    factor = subscript.coeff(index)
+    return sympy.expand(factor * (value - (subscript - factor * index)))
+
+
+def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Zeroed, ...] | None:
+    """Return the factors of a product under a condition, 0 where the condition does not hold.
+
+    Copies in lanes have `room` for so many samples. None where no factor can express the
+    condition, or where it does not pay.
+    """
+    value, condition = guarded(body)
+    pairs = [guarded(factor) for factor in Mul.make_args(value)]
+    factors = [factor for factor, _ in pairs]
+    condition = And(condition, *(test for _, test in pairs))
+    if not often(condition) or not all(isinstance(factor, Indexed) for factor in factors):
+        return None
+    reads = [read for f in factors if (read := _Read.of(f, shapes)) is not None]
+    if len(reads) < len(factors):
+        return None
+    parts = _needed(And.make_args(condition))
+    tests: list[list[Basic]] = [[] for _ in factors]
+    small = sorted(range(len(factors)), key=lambda n: prod(shapes[name_of(factors[n])]))
+    for part in parts:
+        place = next((n for n in small if reads[n].expresses(part)), None)
+        if place is None:
+            return None
+        tests[place].append(part)
+    for factor, own in zip(factors, tests, strict=True):
+        others = [part for n in range(len(factors)) for part in tests[n] if tests[n] is not own]
+        if not _used(factor, And(*others)):
+            return None
+    return tuple(
+        read.zeroed(own, room) if own or read.margins else read.leaf
+        for read, own in zip(reads, tests, strict=True)
+    )
+
+
+def _used(factor: Indexed, condition: Basic) -> bool:
+    """Tell whether the condition holds somewhere for all values of the factor's indices."""
+    indices = free_indices(condition)
+    own = free_indices(factor)
+    others = tuple(axis for axis, index in enumerate(indices) if index not in own)
+    return bool(grid(condition, indices).any(axis=others).all())
+
+
+def gathered(step: Compute, shapes: Shapes) -> Compute | None:
+    """Return what a step adds at affine subscripts, as sums into each element; None if it is none.
+
+    Of the indices in a subscript the longest is solved for; sums run over the others.
+    """
+    if not isinstance(step.target, Indexed):
+        return None
+    lengths = shapes.get(name_of(step.target), ())
+    solved: dict[Idx, Expr] = {}
+    subscripts: list[Expr] = []
+    tests: list[Basic] = []
+    for place, subscript in enumerate(step.target.indices):
+        if isinstance(subscript, Idx):
+            subscripts.append(subscript)
+            continue
+        found = _solvable(subscript, step.target.indices)
+        if not is_arithmetic(subscript) or not found:
+            return None
+        rows = len(step.target.indices) - len(lengths)
+        index = found[0]
+        subscripts.append(Idx(Dummy(index_name(index), integer=True), lengths[place - rows]))
+        solved[index] = _solution(subscript, index, subscripts[-1])
+        tests += [solved[index] >= 0, solved[index] <= size(index) - 1]
+    value, condition = guarded(step.value)
+    bound = bound_indices(value) if isinstance(value, Sum) else ()
+    body, inner = guarded(value.function) if bound else (value, sympy.true)
+    tests += [substitute(test, solved) for test in (condition, inner)]
+    summed = [index for index in step.loops if index not in solved and index not in subscripts]
+    target = element(name_of(step.target), tuple(subscripts))
+    terms = summation(where(substitute(body, solved), And(*tests)), (*summed, *bound))
+    return replace(step, target=target, value=terms, loops=tuple(subscripts))
