@@ -225,14 +225,17 @@ class TextPrinter(_Ordered, StrPrinter):
         return "{" + ", ".join(shown) + "}"
 
     def _print_And(self, expr: Basic) -> str:
-        interval = _interval(expr)
-        if interval:
-            low, middle, high = map(self._print, interval)
-            return f"{low} <= {middle} <= {high}"
-        return " and ".join(
-            f"({self._print(part)})" if isinstance(part, sympy.Or) else self._print(part)
-            for part in _sorted(expr.args)
-        )
+        parts = _sorted(expr.args)
+        shown = []
+        while parts:
+            first = parts.pop(0)
+            other = next((part for part in parts if _interval(first, part)), None)
+            text = self._print(first)
+            if other is not None:
+                parts.remove(other)
+                text = " <= ".join(map(self._print, _interval(first, other) or ()))
+            shown.append(f"({text})" if isinstance(first, sympy.Or) else text)
+        return " and ".join(shown)
 
     def _print_Or(self, expr: Basic) -> str:
         return " or ".join(self._print(part) for part in _sorted(expr.args))
@@ -267,14 +270,10 @@ def _sorted(parts: tuple[Basic, ...]) -> list[Basic]:
     return sorted(parts, key=lambda part: part.sort_key())
 
 
-def _interval(condition: Basic) -> tuple[Expr, Expr, Expr] | None:
+def _interval(*parts: Basic) -> tuple[Expr, Expr, Expr] | None:
     """Return (low, middle, high) of ``low <= middle <= high``; the middle has all the indices."""
-    if len(condition.args) != 2 or not all(
-        isinstance(part, sympy.Ge | sympy.Le) for part in condition.args
-    ):
-        return None
-    lows = [part for part in condition.args if isinstance(part, sympy.Ge)]
-    highs = [part for part in condition.args if isinstance(part, sympy.Le)]
+    lows = [part for part in parts if isinstance(part, sympy.Ge)]
+    highs = [part for part in parts if isinstance(part, sympy.Le)]
     if len(lows) != 1 or len(highs) != 1:
         return None
     (low,), (high,) = lows, highs

@@ -1,4 +1,4 @@
-"""The values that expressions of indices take: every combination of the indices, tried at once."""
+"""Arithmetic on indices: the values that subscripts and conditions take, and where they do."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import sympy
 from numpy.typing import NDArray
-from sympy import Basic, Expr, Idx, Symbol
+from sympy import Add, Basic, Expr, Idx, Symbol
+from sympy.core.relational import Relational
 
 from symprop.errors import NetworkError
 from symprop.indices import size, substitute
 
-__all__ = ["grid", "is_arithmetic", "subscript_range"]
+__all__ = ["decided", "grid", "is_arithmetic", "solved", "subscript_range"]
 
 _COMBINATIONS = 50_000_000
 """Values of the indices of one subscript that are tried, at 9 bytes each."""
 
 _ARITHMETIC = (
     sympy.Number, sympy.Add, sympy.Mul, sympy.Pow, sympy.Mod, sympy.floor, sympy.ceiling,
-    sympy.Max, sympy.Min, sympy.Abs, sympy.core.relational.Relational, sympy.And, sympy.Or,
+    sympy.Max, sympy.Min, sympy.Abs, Relational, sympy.And, sympy.Or,
     sympy.Not, sympy.logic.boolalg.BooleanAtom,
 )  # fmt: skip
 """What a condition on the range of a subscript may be made of."""
@@ -78,6 +79,78 @@ def subscript_range(subscript: Expr, conditions: Iterable[Basic] = ()) -> tuple[
         allowed &= grid(part, indices)
     values = grid(subscript, indices)[allowed]
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
+
+
+def decided(condition: Basic) -> Basic:
+    """Return a condition without terms that both its sides have; true or false if it always is.
+
+    >>> i, k = Idx("i", 4), Idx("k", 2)
+    >>> decided(i + 2 * k >= 2 * k), decided(i + k < 3 + k)
+    (True, i < 3)
+    """
+    if isinstance(condition, sympy.And | sympy.Or | sympy.Not):
+        return condition.func(*map(decided, condition.args))
+    if not isinstance(condition, Relational):
+        return condition
+    left, right = condition.args
+    ends = _affine_range(left - right)
+    if ends and (found := _always(condition.func, *ends)) is not None:
+        return found
+    shared = Add(*(set(Add.make_args(left)) & set(Add.make_args(right))))
+    return condition.func(left - shared, right - shared) if shared != 0 else condition
+
+
+def _always(relation: type[Relational], low: int, high: int) -> Basic | None:
+    """Return what the relation of a number to 0 is wherever the number lies; None if it varies."""
+    if relation in (sympy.Eq, sympy.Ne):
+        varies = low <= 0 <= high and low < high
+    else:
+        varies = relation(low, 0) != relation(high, 0)
+    return None if varies else relation(low, 0)
+
+
+def solved(
+    subscripts: Iterable[Expr], places: Iterable[Idx], indices: Iterable[Idx]
+) -> tuple[dict[Idx, Expr], list[Basic]]:
+    """Solve ``subscripts = places`` for some of `indices`; return these, and the conditions left.
+
+    Each subscript is solved for the longest index that it has with the factor 1 or -1, which must
+    then be one of its values; where it has none, its equation remains as a condition.
+
+    >>> m, r, p = Idx("m", 5), Idx("r", 4), Idx("p", 2)
+    >>> solved([r + p], [m], [r, p])
+    ({r: m - p}, [(m - p >= 0) & (m - p <= 3)])
+    """
+    mapping: dict[Idx, Expr] = {}
+    conditions: list[Basic] = []
+    left = list(indices)
+    for subscript, place in zip(subscripts, places, strict=True):
+        reached = substitute(subscript, mapping)
+        found = _unit(reached, left)
+        if found is None:
+            conditions.append(sympy.Eq(reached, place))
+            continue
+        sign = reached.coeff(found)
+        solution = {found: sympy.expand(sign * (place - reached) + found)}
+        if solution[found] != place or size(found) < size(place):
+            conditions.append(_within(solution[found], found, place))
+        left.remove(found)
+        mapping = {i: substitute(value, solution) for i, value in mapping.items()} | solution
+        conditions = [substitute(condition, solution) for condition in conditions]
+    return mapping, [decided(condition) for condition in conditions]
+
+
+def _unit(subscript: Expr, indices: Iterable[Idx]) -> Idx | None:
+    """Return the longest of `indices` with which a subscript moves by one; None if it has none."""
+    found = [index for index in indices if subscript.coeff(index) in (1, -1)]
+    return max(found, key=size) if found and is_arithmetic(subscript) else None
+
+
+def _within(solution: Expr, index: Idx, place: Idx) -> Basic:
+    """Return the condition that `solution` is a value of `index`."""
+    if solution == place:
+        return place <= size(index) - 1
+    return sympy.And(solution >= 0, solution <= size(index) - 1)
 
 
 def _affine_range(subscript: Expr) -> tuple[int, int] | None:

@@ -10,8 +10,8 @@ import symprop
 PACKAGE = Path(symprop.__file__).parent
 
 FLOORS = (
-    "errors cache functions indices formulas equation network quantities description reading "
-    "layers derivation optimizers options identity sections scalar vectors templating "
+    "errors cache functions indices ranges formulas equation network quantities description "
+    "reading layers derivation optimizers options identity sections scalar vectors templating "
     "lower printer render machine_code loader compiler "
     "verification generation data weights training examples explain bench cli"
 ).split()

@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sympy
-from sympy import Add, Basic, Expr, Idx, Indexed, IndexedBase, Mul, Symbol
+from sympy import Add, Basic, Expr, Idx, Indexed, IndexedBase, Mul, Sum, Symbol
 
 from symprop.indices import (
-    accesses,
+    bound_indices,
     canonical,
     free_indices,
     fresh,
     freshen,
+    guarded,
     index_name,
     make_sum,
     name_bound,
@@ -29,8 +30,18 @@ from symprop.indices import (
     where,
 )
 from symprop.network import Equation
+from symprop.ranges import decided, solved
 
-__all__ = ["Contribution", "factored", "gather", "gathered", "joined", "merged", "scatter"]
+__all__ = [
+    "Contribution",
+    "factored",
+    "gather",
+    "gathered",
+    "joined",
+    "merged",
+    "scatter",
+    "summed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +95,15 @@ def scatter(part: Contribution, value: Expr, symbol: IndexedBase) -> Equation:
 
 def _guarded_sum(value: Expr, conditions: Iterable[Basic], loops: list[Idx]) -> Expr:
     """Sum `value` over `loops` where the `conditions` hold, each tested as far out as it can be."""
-    inner = [c for c in conditions if set(free_indices(c)) & set(loops)]
-    outer = [c for c in conditions if not set(free_indices(c)) & set(loops)]
+    parts = [part for condition in conditions for part in sympy.And.make_args(condition)]
+    inner = [part for part in parts if set(free_indices(part)) & set(loops)]
+    outer = [part for part in parts if not set(free_indices(part)) & set(loops)]
     return _guarded(make_sum(_guarded(value, inner), loops), outer)
 
 
 def _guarded(value: Expr, conditions: Iterable[Basic]) -> Expr:
     """Return `value` where all `conditions` hold, else 0."""
-    condition = sympy.And(*conditions)
-    return where(value, condition)
+    return where(value, decided(sympy.And(*conditions)))
 
 
 def merged(terms: list[Expr]) -> Expr:
@@ -105,11 +116,15 @@ def merged(terms: list[Expr]) -> Expr:
 
 
 def joined(scatters: list[Equation]) -> list[Equation]:
-    """Make one equation of all scatters to the same subscripts."""
-    terms: dict[Expr, list[Expr]] = {}
+    """Make one equation of all scatters to the same subscripts, with one term a condition."""
+    terms: dict[Expr, dict[Basic, list[Expr]]] = {}
     for scatter in scatters:
-        terms.setdefault(scatter.lhs, []).append(scatter.rhs)
-    return [Equation(lhs, factored(Add(*rhs)), True) for lhs, rhs in terms.items()]
+        value, condition = guarded(scatter.rhs)
+        terms.setdefault(scatter.lhs, {}).setdefault(condition, []).append(value)
+    return [
+        Equation(lhs, factored(Add(*(where(factored(Add(*v)), c) for c, v in rhs.items()))), True)
+        for lhs, rhs in terms.items()
+    ]
 
 
 def factored(expression: Expr) -> Expr:
@@ -146,48 +161,26 @@ def gathered(scatter: Equation, own: tuple[Idx, ...]) -> Expr:
 
     ``dx[r + p] += dy[r]*w[p]`` adds to ``dx[m]`` the sum over p of ``dy[m - p]*w[p]`` where
     ``0 <= m - p < R``.
-    Each subscript is solved for the longest index that it has with the factor 1
-    or -1; where it has none, the equation of the subscript remains as a condition.
     """
     loops = {index: fresh(index) for index in _loops(scatter)}
     subscripts = [substitute(subscript, loops) for subscript in scatter.indices]
-    value = substitute(freshen(scatter.rhs), loops)
-    remaining = list(loops.values())
-    conditions: list[Basic] = []
-    for axis, place in enumerate(own):
-        subscript = subscripts[axis]
-        solved = _solved(subscript, place, remaining)
-        if solved is None:
-            conditions.append(sympy.Eq(subscript, place))
-            continue
-        index, solution = solved
-        remaining.remove(index)
-        if solution != place or size(index) < size(place):
-            conditions.append(_within(solution, index, place))
-        value = substitute(value, {index: solution})
-        conditions = [substitute(condition, {index: solution}) for condition in conditions]
-        subscripts = [substitute(other, {index: solution}) for other in subscripts]
-    total = _guarded_sum(value, conditions, remaining)
+    mapping, conditions = solved(subscripts, own, loops.values())
+    value = substitute(substitute(freshen(scatter.rhs), loops), mapping)
+    total = summed(value, conditions, (index for index in loops.values() if index not in mapping))
     return name_bound(total, map(index_name, own))
+
+
+def summed(value: Expr, conditions: Iterable[Basic], loops: Iterable[Idx]) -> Expr:
+    """Sum `value` over `loops` where `conditions` hold: of sums under a condition, one sum."""
+    value, condition = guarded(value)
+    found, bound = [*conditions, condition], [*loops]
+    if isinstance(value, Sum):
+        bound += bound_indices(value)
+        value, condition = guarded(value.function)
+        found.append(condition)
+    return _guarded_sum(value, found, bound)
 
 
 def _loops(scatter: Equation) -> tuple[Idx, ...]:
     found = dict.fromkeys(index for part in scatter.indices for index in free_indices(part))
     return (*found, *(index for index in free_indices(scatter.rhs) if index not in found))
-
-
-def _solved(subscript: Expr, place: Idx, loops: list[Idx]) -> tuple[Idx, Expr] | None:
-    """Solve ``subscript = place`` for one of `loops`; None where none has the factor 1 or -1."""
-    candidates = [index for index in loops if subscript.coeff(index) in (1, -1)]
-    if not candidates or accesses(subscript):
-        return None
-    index = max(candidates, key=size)
-    sign = subscript.coeff(index)
-    return index, sign * (place - (subscript - sign * index))
-
-
-def _within(solution: Expr, index: Idx, place: Idx) -> Basic:
-    """Return the condition that `solution` is a value of `index`."""
-    if solution == place:
-        return place <= size(index) - 1
-    return sympy.And(solution >= 0, solution <= size(index) - 1)

@@ -28,9 +28,9 @@ from symprop.indices import (
     accesses,
     bound_indices,
     free_indices,
-    fresh,
     guarded,
     rebuild,
+    size,
     substitute,
     summation,
     where,
@@ -59,6 +59,7 @@ from symprop.lower.tiles import (
     transposed,
     transposed_axes,
 )
+from symprop.lower.values import as_read
 from symprop.lower.vocabulary import new_name
 
 __all__ = ["COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "counted"]
@@ -68,6 +69,9 @@ MINIMUM = 2048
 
 COLUMNS = 4
 """The least number of columns of a tile in rows: the vector of the narrowest registers."""
+
+REUSED = 4
+"""How often one sample reads a weight of which a copy with exchanged axes is made in rows."""
 
 WEIGHTS = 2**17
 """The greatest number of weights that tiles in rows read for each sample: they stay in a cache."""
@@ -239,16 +243,20 @@ class _Contraction:
     def _accumulated(self, step: Compute) -> None:
         """Take the products out of a sum over the samples, or into affine subscripts."""
         rest = []
-        for term in Add.make_args(step.value):
+        value, condition = guarded(step.value)
+        for term in Add.make_args(value):
             number, bare = term.as_independent(Indexed, as_Add=False)
-            whole = self._summed(replace(step, value=bare))
+            whole = self._summed(replace(step, value=where(bare, condition)))
             product = None if whole is None else self._product(whole.target, whole.value)
-            if whole is None or product is None:
-                rest.append(term)
-            else:
+            if whole is not None and product is not None:
                 self._add_product(whole, number, product)
+            elif whole is None or not (
+                self._reordered(whole, number) or self._partly(step, number, bare, condition)
+            ):
+                rest.append(term)
         if rest:
-            self.done.append(replace(step, value=self._inside(Add(*rest), step)))
+            value = where(Add(*rest), condition)
+            self.done.append(replace(step, value=self._inside(value, step)))
 
     def _summed(self, step: Compute) -> Compute | None:
         """Return a step that adds once to each element: all that it adds there, as one sum."""
@@ -269,14 +277,57 @@ class _Contraction:
         if continued is not None:
             self.done += [*product[:-1], replace(continued, comment=step.comment)]
             return
-        own = _own(step.target)
-        renamed = {index: fresh(index) for index in own}
-        temporary = self._temporary(f"product_{name}", own)
-        moved = _into(product[-1], temporary)
-        value = number * element(temporary, tuple(renamed.values()))
-        target = element(name, tuple(renamed.values()))
-        self.done += [*product[:-1], replace(moved, comment=step.comment)]
+        temporary = self._temporary(f"product_{name}", _own(step.target))
+        product[-1] = _into(product[-1], temporary)
+        self._add_temporary(step, number * element(temporary, _own(step.target)), product)
+
+    def _add_temporary(self, step: Compute, value: Expr, product: list[Step]) -> None:
+        """Append a product into a memory of its own, and what adds it to the target of a step."""
+        self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
+        renamed = {index: renewed(index, self.strategy.block) for index in _own(step.target)}
+        target, value = substitute(step.target, renamed), substitute(value, renamed)
         self.done.append(Compute(target, value, tuple(renamed.values()), True))
+
+    def _partly(self, step: Compute, number: Expr, value: Expr, condition: Basic) -> bool:
+        """Append a product of which only part is added to the target; False if there is none."""
+        own = _own(step.target)
+        if condition is sympy.true or not set(free_indices(condition)) <= set(own):
+            return False
+        if not often(condition) or not readable(value, self.shapes):
+            return False
+        whole = self._summed(replace(step, value=value))
+        name = self._temporary(f"product_{name_of(step.target)}", own)
+        product = None if whole is None else self._product(element(name, own), whole.value)
+        if product is None:
+            self._forget(name)
+            return False
+        self._add_temporary(step, where(number * element(name, own), condition), product)
+        return True
+
+    def _reordered(self, step: Compute, number: Expr) -> bool:
+        """Append a product with its axes in an order in which it is a tile; False if there is none.
+
+        The gradient of ``w[o,c,p]`` has no columns along p if ``dy[o,i]`` is the operand that can
+        be copied; as ``[c,p,o]`` it has. With fewer columns than lanes, as much is read as where
+        the samples are the columns. In rows only ``dy[o]`` has columns.
+        """
+        own = _own(step.target)
+        if not isinstance(step.value, Sum):
+            return False
+        columns = self.strategy.lanes or COLUMNS
+        for factor in Mul.make_args(guarded(step.value.function)[0]):
+            axes = factor.indices if isinstance(factor, Indexed) else ()
+            last = tuple(i for i in axes if i in own and not is_sample(i))
+            order = (*(index for index in own if index not in last), *last)
+            if order == own or prod(map(size, last)) < columns:
+                continue
+            name = self._temporary(f"product_{name_of(step.target)}", order)
+            product = self._product(element(name, order), step.value)
+            if product is not None:
+                self._add_temporary(step, number * element(name, order), product)
+                return True
+            self._forget(name)
+        return False
 
     def _inside(self, value: Expr, step: Compute) -> Expr:
         """Give every product inside `value` a tensor of its own; branches are left alone."""
@@ -333,8 +384,8 @@ class _Contraction:
 
     def _over(self, contract: Contract, copy: str) -> Contract:
         """Let a product read whole vectors of a copy, which lies in the workspace."""
-        count = contract.tiling.columns.count or 0
-        over = name_of(contract.right) == copy and count % self.strategy.lanes > 0
+        count, lanes = contract.tiling.columns.count or 0, self.strategy.lanes
+        over = name_of(contract.right) == copy and lanes > 0 and count % lanes > 0
         return replace(contract, tiling=replace(contract.tiling, over=over))
 
     def _forget(self, name: str) -> None:
@@ -354,7 +405,7 @@ class _Contraction:
         product = None
         if len(factors) == 2 and all(map(self._readable, factors)):
             product = self._pair(target, factors[0], factors[1], summed)
-        elif len(factors) > 2:
+        elif len(factors) > 1:
             product = self._grouped(target, factors, summed)
         names = {key: name_of(copy.target) for key, copy in copies.items()}
         if product is None:
@@ -403,10 +454,12 @@ class _Contraction:
         order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
         before: list[Transpose] = []
         found = contracted(target, first, second, order, self.shapes)
-        if found is None and self.strategy.lanes:
-            found = self._with_copy(target, first, second, order, before)
-        elif found is None:
-            found = dotted(target, first, second, order, self.shapes)
+        if self.strategy.lanes:
+            found = found or self._with_copy(target, first, second, order, before)
+        elif found is None or not self._worth(found):
+            found = dotted(target, first, second, order, self.shapes) or found
+            if found is None or not self._worth(found):
+                found = self._with_copy(target, first, second, order, before) or found
         if found is None or not (forced or self._worth(found)):
             return None
         for step in before:
@@ -439,6 +492,8 @@ class _Contraction:
             group = transposable(target, right, self.shapes)
             if group is None or not set(group).isdisjoint(free_indices(left)):
                 continue
+            if not self.strategy.lanes and not self._reused(right, target, order):
+                continue
             axes = transposed_axes(right, group)
             known = self.copies.get(_plan(right, element("", axes)))
             name = known or self._temporary(f"{name_of(right)}_T", axes)
@@ -450,6 +505,12 @@ class _Contraction:
                 self._forget(name)
         return None
 
+    def _reused(self, weights: Indexed, target: Indexed, summed: Group) -> bool:
+        """Tell whether a sample reads every weight so often that a copy of them is little work."""
+        used = prod(size(i) for i in {*target.indices, *summed} if not is_sample(i))
+        sampled = any(map(is_sample, weights.indices))
+        return not sampled and used >= REUSED * prod(self.shapes[name_of(weights)])
+
     def _grouped(
         self, target: Indexed, factors: tuple[Expr, ...], summed: frozenset[Idx]
     ) -> list[Step] | None:
@@ -460,7 +521,7 @@ class _Contraction:
                 continue
             free = set(free_indices(others))
             order = [index for index in target.indices if index in free]
-            order += [index for index in _subscripts(others) if index in free - set(order)]
+            order += [index for index in as_read(others) if index in free - set(order)]
             # last in lanes, first in rows: where all tensors have the samples
             order.sort(key=lambda index: is_sample(index) == bool(self.strategy.lanes))
             if set(order) != free or not order:
@@ -492,12 +553,6 @@ def _own(target: Expr) -> Group:
     """Return the subscripts of a target where they are plain indices, else nothing."""
     subscripts = tuple(target.indices) if isinstance(target, Indexed) else ()
     return subscripts if all(isinstance(part, Idx) for part in subscripts) else ()
-
-
-def _subscripts(expression: Expr) -> tuple[Idx, ...]:
-    reads = [leaf for leaf in sympy.preorder_traversal(expression) if isinstance(leaf, Indexed)]
-    reads.sort(key=lambda leaf: -len(leaf.indices))
-    return tuple(dict.fromkeys(i for leaf in reads for i in leaf.indices if isinstance(i, Idx)))
 
 
 def _into(product: Step, name: str) -> Step:

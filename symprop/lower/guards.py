@@ -21,21 +21,19 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-import sympy
-from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul, Sum
+from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul
 
+from symprop.derivation.contributions import summed
 from symprop.indices import (
-    bound_indices,
     free_indices,
     guarded,
     index_name,
     size,
     substitute,
-    summation,
     where,
 )
 from symprop.lower.steps import Compute, Lane, element, extent, is_sample, name_of, renewed
-from symprop.ranges import grid, is_arithmetic, subscript_range
+from symprop.ranges import decided, grid, is_arithmetic, solved, subscript_range
 
 __all__ = ["Zeroed", "gathered", "often", "readable", "unguarded"]
 
@@ -45,15 +43,18 @@ _COMBINATIONS = 1_000_000
 _SHARE = 0.25
 """The least share of terms that are not left out: a tile is that much faster than a loop."""
 
+_GATHERED = 0.5
+"""The same where without the gather the products are tiles, too, and what follows them a loop."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def often(condition: Basic) -> bool:
-    """Tell whether a condition is one of indices alone that holds for many of their values."""
+def often(condition: Basic, share: float = _SHARE) -> bool:
+    """Tell whether a condition is one of indices alone that holds for a `share` of their values."""
     if not is_arithmetic(condition):
         return False
     indices = free_indices(condition)
-    return prod(map(size, indices)) <= _COMBINATIONS and grid(condition, indices).mean() >= _SHARE
+    return prod(map(size, indices)) <= _COMBINATIONS and grid(condition, indices).mean() >= share
 
 
 def readable(expression: Expr, shapes: Shapes) -> bool:
@@ -115,22 +116,24 @@ class _Read:
             if not is_arithmetic(subscript) or subscript in read.places:
                 return None
             low, high = subscript_range(subscript)
-            free = _solvable(subscript, leaf.indices)
-            name = index_name(free[0]) if free else "place"
-            place = Idx(Dummy(name, integer=True), high - low + 1)
+            place = Idx(Dummy(_name(subscript), integer=True), high - low + 1)
             read.places[subscript], read.low[subscript] = place, low
-            if free:
-                read.solved[free[0]] = _solution(subscript, free[0], place + low)
             margins += [place >= -low] if low < 0 else []
             margins += [place < length - low] if high >= length else []
-        return replace(read, margins=tuple(margins))
+        found, _ = solved(read.places, read.places.values(), free_indices(leaf))
+        moved = {place: place + read.low[subscript] for subscript, place in read.places.items()}
+        return replace(
+            read,
+            solved={index: substitute(value, moved) for index, value in found.items()},
+            margins=tuple(margins),
+        )
 
     def expresses(self, condition: Basic) -> bool:
         """Tell whether a condition depends on no more than where the tensor is read."""
         return set(free_indices(self._placed(condition))) <= set(self.places.values())
 
     def _placed(self, condition: Basic) -> Basic:
-        return substitute(condition, self.solved)
+        return decided(substitute(condition, self.solved))
 
     def zeroed(self, conditions: Iterable[Basic], room: int) -> Zeroed:
         """Return the copy that is 0 where one of `conditions` does not hold, and in the margins."""
@@ -147,6 +150,11 @@ class _Read:
         return Zeroed(kind, name, value, tuple(axes), tuple(subscripts))
 
 
+def _name(subscript: Expr) -> str:
+    """Return the name of the longest index of a subscript."""
+    return index_name(max(free_indices(subscript), key=size, default=Idx("place", 1)))
+
+
 def _needed(tests: Sequence[Basic]) -> list[Basic]:
     """Return some of the conditions that hold together where all of them do."""
     indices = free_indices(And(*tests))
@@ -156,21 +164,6 @@ def _needed(tests: Sequence[Basic]) -> list[Basic]:
         if (np.logical_and.reduce(others) <= held[test]).all():
             del held[test]
     return list(held)
-
-
-def _solvable(subscript: Expr, subscripts: Iterable[Expr]) -> list[Idx]:
-    """Return the indices with which a subscript moves by one, and no other does; longest first."""
-    others = {i for other in subscripts if other != subscript for i in free_indices(other)}
-    factors = {index: subscript.coeff(index) for index in free_indices(subscript)}
-    found = [i for i, factor in factors.items() if abs(factor) == 1 and i not in others]
-    affine = sympy.expand(subscript - sum(f * i for i, f in factors.items())).is_Integer
-    return sorted(found, key=lambda index: -size(index)) if affine else []
-
-
-def _solution(subscript: Expr, index: Idx, value: Expr) -> Expr:
-    """Return what `index` is where `subscript` has a value."""
-    factor = subscript.coeff(index)
-    return sympy.expand(factor * (value - (subscript - factor * index)))
 
 
 def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Zeroed, ...] | None:
@@ -221,27 +214,23 @@ def gathered(step: Compute, shapes: Shapes) -> Compute | None:
     """
     if not isinstance(step.target, Indexed):
         return None
-    lengths = shapes.get(name_of(step.target), ())
-    solved: dict[Idx, Expr] = {}
-    subscripts: list[Expr] = []
-    tests: list[Basic] = []
-    for place, subscript in enumerate(step.target.indices):
-        if isinstance(subscript, Idx):
-            subscripts.append(subscript)
-            continue
-        found = _solvable(subscript, step.target.indices)
-        if not is_arithmetic(subscript) or not found:
-            return None
-        rows = len(step.target.indices) - len(lengths)
-        index = found[0]
-        subscripts.append(Idx(Dummy(index_name(index), integer=True), lengths[place - rows]))
-        solved[index] = _solution(subscript, index, subscripts[-1])
-        tests += [solved[index] >= 0, solved[index] <= size(index) - 1]
-    value, condition = guarded(step.value)
-    bound = bound_indices(value) if isinstance(value, Sum) else ()
-    body, inner = guarded(value.function) if bound else (value, sympy.true)
-    tests += [substitute(test, solved) for test in (condition, inner)]
-    summed = [index for index in step.loops if index not in solved and index not in subscripts]
-    target = element(name_of(step.target), tuple(subscripts))
-    terms = summation(where(substitute(body, solved), And(*tests)), (*summed, *bound))
-    return replace(step, target=target, value=terms, loops=tuple(subscripts))
+    own = step.target.indices
+    lengths = shapes.get(name_of(step.target), ())[-len(own) :]
+    axes = list(zip(own[-len(lengths) :], lengths, strict=True))
+    moved = [subscript for subscript in own if not isinstance(subscript, Idx)]
+    if not all(map(is_arithmetic, moved)):
+        return None
+    places = [Idx(Dummy(_name(s), integer=True), n) for s, n in axes if s in moved]
+    fixed = [subscript for subscript in own if isinstance(subscript, Idx)]
+    loops = [index for index in step.loops if index not in fixed]
+    mapping, conditions = solved(moved, places, [i for i in loops if not is_sample(i)])
+    if len(mapping) < len(moved) or not often(And(*conditions), _GATHERED):
+        return None
+    names = dict(zip(moved, places, strict=True))
+    subscripts = tuple(names.get(subscript, subscript) for subscript in own)
+    value = summed(
+        substitute(step.value, mapping), conditions, [i for i in loops if i not in mapping]
+    )
+    return replace(
+        step, target=element(name_of(step.target), subscripts), value=value, loops=subscripts
+    )

@@ -23,13 +23,20 @@ from symprop.indices import (
 from symprop.lower.steps import element, name_of
 from symprop.network import Equation
 
-__all__ = ["Values", "key", "scopes"]
+__all__ = ["Values", "appearing", "as_read", "key", "scopes"]
 
 
 def appearing(value: Basic) -> tuple[Idx, ...]:
     """Return the free indices of `value` in the order in which they are met."""
     free = set(free_indices(value))
     return tuple(dict.fromkeys(n for n in sympy.preorder_traversal(value) if n in free))
+
+
+def as_read(value: Expr) -> tuple[Idx, ...]:
+    """Return the indices that are subscripts of tensors, in the order of those that have most."""
+    reads = [leaf for leaf in sympy.preorder_traversal(value) if isinstance(leaf, Indexed)]
+    reads.sort(key=lambda leaf: -len(leaf.indices))
+    return tuple(dict.fromkeys(i for leaf in reads for i in leaf.indices if isinstance(i, Idx)))
 
 
 def key(value: Expr, indices: tuple[Idx, ...]) -> Basic:
@@ -108,7 +115,9 @@ class Values:
     def _define(self, value: Expr, hint: str, indices: tuple[Idx, ...]) -> None:
         name = next(name for name in numbered(hint) if name not in self.taken)
         self.taken.add(name)
-        ordered = sorted(indices, key=lambda index: index.sort_key())
+        read = as_read(value)  # memory is run through as it lies
+        ordered = [index for index in read if index in indices]
+        ordered += sorted(set(indices) - set(read), key=lambda index: index.sort_key())
         rhs = name_bound(value, map(index_name, ordered))
         self.add(Equation(element(name, tuple(ordered)), rhs))
         self.known[key(value, indices)] = (name, tuple(indices.index(i) for i in ordered))
