@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sympy.core.relational import Relational
 from symprop.errors import NetworkError
 from symprop.indices import size, substitute
 
-__all__ = ["decided", "grid", "is_arithmetic", "solved", "subscript_range"]
+__all__ = ["decided", "grid", "is_arithmetic", "solved", "subscript_range", "within"]
 
 _COMBINATIONS = 50_000_000
 """Values of the indices of one subscript that are tried, at 9 bytes each."""
@@ -111,46 +111,50 @@ def _always(relation: type[Relational], low: int, high: int) -> Basic | None:
 
 def solved(
     subscripts: Iterable[Expr], places: Iterable[Idx], indices: Iterable[Idx]
-) -> tuple[dict[Idx, Expr], list[Basic]]:
-    """Solve ``subscripts = places`` for some of `indices`; return these, and the conditions left.
+) -> dict[Idx, Expr]:
+    """Solve ``subscripts = places`` for some of `indices`.
 
-    Each subscript is solved for the longest index that it has with the factor 1 or -1, which must
-    then be one of its values; where it has none, its equation remains as a condition.
+    Each subscript is solved for the longest index that it has with the factor 1 or -1, if any;
+    `within` gives the conditions under which the solutions are values of these indices.
 
     >>> m, r, p = Idx("m", 5), Idx("r", 4), Idx("p", 2)
     >>> solved([r + p], [m], [r, p])
-    ({r: m - p}, [(m - p >= 0) & (m - p <= 3)])
+    {r: m - p}
     """
     mapping: dict[Idx, Expr] = {}
-    conditions: list[Basic] = []
     left = list(indices)
     for subscript, place in zip(subscripts, places, strict=True):
         reached = substitute(subscript, mapping)
         found = _unit(reached, left)
-        if found is None:
-            conditions.append(sympy.Eq(reached, place))
-            continue
-        sign = reached.coeff(found)
-        solution = {found: sympy.expand(sign * (place - reached) + found)}
-        if solution[found] != place or size(found) < size(place):
-            conditions.append(_within(solution[found], found, place))
-        left.remove(found)
-        mapping = {i: substitute(value, solution) for i, value in mapping.items()} | solution
-        conditions = [substitute(condition, solution) for condition in conditions]
-    return mapping, [decided(condition) for condition in conditions]
+        if found is not None:
+            sign = reached.coeff(found)
+            solution = {found: sympy.expand(sign * (place - reached) + found)}
+            left.remove(found)
+            mapping = {i: substitute(value, solution) for i, value in mapping.items()} | solution
+    return mapping
+
+
+def within(mapping: Mapping[Idx, Expr]) -> list[Basic]:
+    """Return the conditions that what indices are replaced by is a value of theirs.
+
+    >>> m, r, p = Idx("m", 5), Idx("r", 4), Idx("p", 2)
+    >>> within({r: m - p, p: p})
+    [(m - p >= 0) & (m - p <= 3)]
+    """
+    conditions: list[Basic] = []
+    for index, value in mapping.items():
+        if not isinstance(value, Idx):
+            ends = sympy.And(value >= 0, value <= size(index) - 1)
+            conditions.append(decided(ends))
+        elif size(value) > size(index):
+            conditions.append(value <= size(index) - 1)
+    return conditions
 
 
 def _unit(subscript: Expr, indices: Iterable[Idx]) -> Idx | None:
     """Return the longest of `indices` with which a subscript moves by one; None if it has none."""
     found = [index for index in indices if subscript.coeff(index) in (1, -1)]
     return max(found, key=size) if found and is_arithmetic(subscript) else None
-
-
-def _within(solution: Expr, index: Idx, place: Idx) -> Basic:
-    """Return the condition that `solution` is a value of `index`."""
-    if solution == place:
-        return place <= size(index) - 1
-    return sympy.And(solution >= 0, solution <= size(index) - 1)
 
 
 def _affine_range(subscript: Expr) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ from symprop.indices import (
     where,
 )
 from symprop.network import Equation
-from symprop.ranges import decided, solved
+from symprop.ranges import decided, solved, within
 
 __all__ = [
     "Contribution",
@@ -160,11 +160,14 @@ def gathered(scatter: Equation, own: tuple[Idx, ...]) -> Expr:
     """Return what a scatter adds to the element at `own`: the equivalent sum with its bounds.
 
     ``dx[r + p] += dy[r]*w[p]`` adds to ``dx[m]`` the sum over p of ``dy[m - p]*w[p]`` where
-    ``0 <= m - p < R``.
+    ``0 <= m - p < R``. Where a subscript has no solution, its equation remains as a condition.
     """
     loops = {index: fresh(index) for index in _loops(scatter)}
     subscripts = [substitute(subscript, loops) for subscript in scatter.indices]
-    mapping, conditions = solved(subscripts, own, loops.values())
+    mapping = solved(subscripts, own, loops.values())
+    reached = [substitute(subscript, mapping) for subscript in subscripts]
+    conditions = [sympy.Eq(s, place) for s, place in zip(reached, own, strict=True) if s != place]
+    conditions += within(mapping)
     value = substitute(substitute(freshen(scatter.rhs), loops), mapping)
     total = summed(value, conditions, (index for index in loops.values() if index not in mapping))
     return name_bound(total, map(index_name, own))

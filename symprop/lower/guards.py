@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 import numpy as np
-from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul
+from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.derivation.contributions import summed
 from symprop.indices import (
@@ -33,7 +34,8 @@ from symprop.indices import (
     where,
 )
 from symprop.lower.steps import Compute, Lane, element, extent, is_sample, name_of, renewed
-from symprop.ranges import decided, grid, is_arithmetic, solved, subscript_range
+from symprop.lower.values import appearing
+from symprop.ranges import decided, grid, is_arithmetic, solved, subscript_range, within
 
 __all__ = ["Zeroed", "gathered", "often", "readable", "unguarded"]
 
@@ -120,13 +122,10 @@ class _Read:
             read.places[subscript], read.low[subscript] = place, low
             margins += [place >= -low] if low < 0 else []
             margins += [place < length - low] if high >= length else []
-        found, _ = solved(read.places, read.places.values(), free_indices(leaf))
-        moved = {place: place + read.low[subscript] for subscript, place in read.places.items()}
-        return replace(
-            read,
-            solved={index: substitute(value, moved) for index, value in found.items()},
-            margins=tuple(margins),
-        )
+        found = solved(read.places, read.places.values(), free_indices(leaf))
+        moved = {place: place + read.low[s] for s, place in read.places.items() if read.low[s]}
+        found = {index: substitute(value, moved) for index, value in found.items()}
+        return replace(read, solved=found, margins=tuple(margins))
 
     def expresses(self, condition: Basic) -> bool:
         """Tell whether a condition depends on no more than where the tensor is read."""
@@ -172,6 +171,32 @@ def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Zeroed, 
     Copies in lanes have `room` for so many samples. None where no factor can express the
     condition, or where it does not pay.
     """
+    names = {index: _numbered(index, n) for n, index in enumerate(appearing(body))}
+    read = {name_of(leaf) for leaf in body.atoms(Indexed)}
+    known = tuple((name, shapes[name]) for name in sorted(read) if name in shapes)
+    found = _unguarded(substitute(body, names), known, room)
+    back = {new: old for old, new in names.items()}
+    return None if found is None else tuple(_renamed(factor, back) for factor in found)
+
+
+def _numbered(index: Idx, number: int) -> Idx:
+    """Return an index that is the same for all products alike."""
+    label = Symbol(f"{index_name(index)}_{number}", integer=True)
+    return type(index)(label, index.upper + 1)
+
+
+def _renamed(factor: Indexed | Zeroed, names: Mapping[Basic, Basic]) -> Indexed | Zeroed:
+    if isinstance(factor, Indexed):
+        return substitute(factor, names)
+    return replace(factor, subscripts=tuple(substitute(s, names) for s in factor.subscripts))
+
+
+@lru_cache(maxsize=256)
+def _unguarded(
+    body: Expr, known: tuple[tuple[str, tuple[int, ...]], ...], room: int
+) -> tuple[Indexed | Zeroed, ...] | None:
+    """Return the factors as `unguarded` does; the kernels of a network have the same products."""
+    shapes = dict(known)
     value, condition = guarded(body)
     pairs = [guarded(factor) for factor in Mul.make_args(value)]
     factors = [factor for factor, _ in pairs]
@@ -223,7 +248,8 @@ def gathered(step: Compute, shapes: Shapes) -> Compute | None:
     places = [Idx(Dummy(_name(s), integer=True), n) for s, n in axes if s in moved]
     fixed = [subscript for subscript in own if isinstance(subscript, Idx)]
     loops = [index for index in step.loops if index not in fixed]
-    mapping, conditions = solved(moved, places, [i for i in loops if not is_sample(i)])
+    mapping = solved(moved, places, [i for i in loops if not is_sample(i)])
+    conditions = within(mapping)
     if len(mapping) < len(moved) or not often(And(*conditions), _GATHERED):
         return None
     names = dict(zip(moved, places, strict=True))
