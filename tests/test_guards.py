@@ -241,10 +241,15 @@ def test_weights_are_copied_where_a_sample_reads_them_often() -> None:
     assert REUSED <= 12
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("batch", [3, 20])
-@pytest.mark.parametrize("build", [dilated, triangular])
+@pytest.mark.parametrize(
+    ("build", "batch", "dtype"),
+    [
+        (dilated, 3, "float32"), (dilated, 20, "float64"),
+        (triangular, 20, "float32"), (triangular, 3, "float64"),
+    ],
+)  # fmt: skip
 def test_the_kernels_are_right(build: Callable[[], Network], batch: int, dtype: str) -> None:
     network = build()
     network.training = replace(network.training, batch_size=batch)
-    assert symprop.verify(network, dtype=dtype).ok
+    report = symprop.verify(network, dtype=dtype, points=("moderate",), steps=2)
+    assert report.ok

@@ -170,11 +170,11 @@ def convolution_2d() -> Network:
 def padding() -> Network:
     """Two convolutions over an image that keep its size, the second with gaps in its windows."""
     net = Network("padding")
-    c, d, a, b = net.index("c", 2), net.index("d", 3), net.index("a", 6), net.index("b", 5)
+    c, d, a, b = net.index("c", 2), net.index("d", 2), net.index("a", 6), net.index("b", 5)
     p, q = net.index("p", 3), net.index("q", 3)
     x, t = net.input("x", c, a, b), net.target("t", d)
     v = net.parameter("v", d, c, p, q, init="he_uniform")
-    e = net.index("e", 3)
+    e = net.index("e", 2)
     w = net.parameter("w", e, d, p, q, init="he_normal")
 
     def inside(value: Expr, i: Expr, j: Expr) -> Expr:

@@ -4,7 +4,7 @@ They are made of register tiles (`tiles`), which may read affine subscripts. Of 
 added, each goes on where another ends. In lanes tiles run along the samples; where a product sums
 over the samples, one operand is copied with its axes exchanged first. In rows they run along a
 layer, or along a sum; there a product may also be one of matrices (`matrices`), which is BLAS's
-business.
+business. Products under conditions become such without (`guards`).
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
@@ -22,7 +22,7 @@ from functools import cached_property
 from math import prod
 
 import sympy
-from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Sum, Symbol
 
 from symprop.indices import (
     accesses,
@@ -519,6 +519,8 @@ class _Contraction:
             others = Mul(*(other for other in factors if other is not factor))
             if not self._readable(factor) or others.has(Sum, Piecewise) or not accesses(others):
                 continue
+            if isinstance(others, Pow) and others.exp.could_extract_minus_sign():
+                continue  # a quotient is no product with the reciprocal: that may overflow
             free = set(free_indices(others))
             order = [index for index in target.indices if index in free]
             order += [index for index in as_read(others) if index in free - set(order)]
