@@ -150,6 +150,14 @@ def test_reads_are_affine_and_guarded() -> None:
     assert np.isnan(tensor(u[i + 1], i, u=numbers)).tolist() == [False, False, False, True]
 
 
+def test_a_remainder_of_indices_is_a_subscript_and_a_number() -> None:
+    numbers = np.arange(1.0, 5.0)[None]
+    assert tensor(u[sympy.Mod(i - 1, 4)], i, u=numbers).tolist() == [4.0, 1.0, 2.0, 3.0]
+    assert tensor(sympy.Mod(i - 3, 3) * u[i], i, u=numbers).tolist() == [0.0, 2.0, 6.0, 0.0]
+    with pytest.raises(VerificationError, match="no rule for 'Mod'"):
+        value(sympy.Mod(x, 1), x=[2.5])
+
+
 def test_data_may_be_a_subscript() -> None:
     table = np.arange(12.0).reshape(1, 4, 3)
     rows = tensor(A[v[k], j], k, j, A=table, v=np.array([[2, 0, 3, 2]]))

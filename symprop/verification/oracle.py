@@ -229,6 +229,8 @@ class _Run:
         match expression:
             case Idx():
                 return self.form.leaf(self._integers(expression, axes))
+            case sympy.Mod() if all(part.is_integer for part in expression.args):
+                return self.form.leaf(self._integers(expression, axes))
             case sympy.Number() | sympy.NumberSymbol():
                 return self._number(expression, axes)
             case Symbol() | Indexed():
@@ -319,6 +321,8 @@ class _Run:
             case sympy.Mul() if all(part.is_integer for part in subscript.args):
                 parts = [self._integers(part, axes) for part in subscript.args]
                 return reduce(np.multiply, parts)
+            case sympy.Mod() if all(part.is_integer for part in subscript.args):
+                return np.mod(*(self._integers(part, axes) for part in subscript.args))
         numbers = self._value(subscript, axes).approximate
         whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**31)
         return np.where(whole, numbers, _NOWHERE).astype(np.int64)
