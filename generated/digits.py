@@ -1600,38 +1600,41 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(W1, b1, W2, b2, x):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if W1.shape != (64, 32):
-        raise ValueError("parameter 'W1': expected shape (64, 32)")
+        return "parameter 'W1': expected shape (64, 32)"
     if b1.shape != (32,):
-        raise ValueError("parameter 'b1': expected shape (32,)")
+        return "parameter 'b1': expected shape (32,)"
     if W2.shape != (32, 10):
-        raise ValueError("parameter 'W2': expected shape (32, 10)")
+        return "parameter 'W2': expected shape (32, 10)"
     if b2.shape != (10,):
-        raise ValueError("parameter 'b2': expected shape (10,)")
+        return "parameter 'b2': expected shape (10,)"
     if not len(x):
-        raise ValueError("input 'x': got no samples, expected at least one")
-    if x.shape[1:] != (64,):
-        raise ValueError("input 'x': expected shape (n, 64)")
+        return "input 'x': got no samples, expected at least one"
+    if x.shape != (len(x), 64):
+        return "input 'x': expected shape (n, 64)"
     if not _finite(x):
-        raise ValueError("input 'x': got NaN or infinity; remove these samples")
+        return "input 'x': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(x, t):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(t) != len(x):
-        raise ValueError("target 't': expected as many samples as in 'x'")
-    if t.shape[1:] != (10,):
-        raise ValueError("target 't': expected shape (n, 10)")
+        return "target 't': expected as many samples as in 'x'"
+    if t.shape != (len(t), 10):
+        return "target 't': expected shape (n, 10)"
     if not _finite(t):
-        raise ValueError("target 't': got NaN or infinity; remove these samples")
+        return "target 't': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -1641,7 +1644,9 @@ def _fit_targets(x, t):
 @_maker
 def _forward_blocks(W1, b1, W2, b2, x, p):
     """Compute the outputs, block by block."""
-    _fit_inputs(W1, b1, W2, b2, x)
+    wrong = _fit_inputs(W1, b1, W2, b2, x)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     if n <= 6:
         workspace = _aligned(384)
@@ -1672,8 +1677,12 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(W1, b1, W2, b2, x, t):
     """Return the mean loss, block by block."""
-    _fit_inputs(W1, b1, W2, b2, x)
-    _fit_targets(x, t)
+    wrong = _fit_inputs(W1, b1, W2, b2, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, t)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = _aligned(3848)
     x_batch = _view(workspace, 1480, (64, 32))
@@ -1703,8 +1712,12 @@ def _loss(parameters, x, t):
 @_maker
 def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(W1, b1, W2, b2, x)
-    _fit_targets(x, t)
+    wrong = _fit_inputs(W1, b1, W2, b2, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, t)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = _aligned(5928)
     x_batch = _view(workspace, 3560, (64, 32))

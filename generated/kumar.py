@@ -575,34 +575,37 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(x1, x2):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if not len(x1):
-        raise ValueError("input 'x1': got no samples, expected at least one")
+        return "input 'x1': got no samples, expected at least one"
     if not _finite(x1):
-        raise ValueError("input 'x1': got NaN or infinity; remove these samples")
+        return "input 'x1': got NaN or infinity; remove these samples"
     if len(x2) != len(x1):
-        raise ValueError("input 'x2': expected as many samples as in 'x1'")
+        return "input 'x2': expected as many samples as in 'x1'"
     if not _finite(x2):
-        raise ValueError("input 'x2': got NaN or infinity; remove these samples")
+        return "input 'x2': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(x1, t1, t2):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(t1) != len(x1):
-        raise ValueError("target 't1': expected as many samples as in 'x1'")
+        return "target 't1': expected as many samples as in 'x1'"
     if not _finite(t1):
-        raise ValueError("target 't1': got NaN or infinity; remove these samples")
+        return "target 't1': got NaN or infinity; remove these samples"
     if len(t2) != len(x1):
-        raise ValueError("target 't2': expected as many samples as in 'x1'")
+        return "target 't2': expected as many samples as in 'x1'"
     if not _finite(t2):
-        raise ValueError("target 't2': got NaN or infinity; remove these samples")
+        return "target 't2': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -612,7 +615,9 @@ def _fit_targets(x1, t1, t2):
 @_maker
 def _forward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, y1out, y2out):
     """Compute the outputs, block by block."""
-    _fit_inputs(x1, x2)
+    wrong = _fit_inputs(x1, x2)
+    if wrong:
+        raise ValueError(wrong)
     n = x1.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
@@ -660,8 +665,12 @@ def _forward(parameters, x1, x2):
 @_maker
 def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2):
     """Return the mean loss, block by block."""
-    _fit_inputs(x1, x2)
-    _fit_targets(x1, t1, t2)
+    wrong = _fit_inputs(x1, x2)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x1, t1, t2)
+    if wrong:
+        raise ValueError(wrong)
     n = x1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -708,8 +717,12 @@ def _loss(parameters, x1, x2, t1, t2):
 @_maker
 def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(x1, x2)
-    _fit_targets(x1, t1, t2)
+    wrong = _fit_inputs(x1, x2)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x1, t1, t2)
+    if wrong:
+        raise ValueError(wrong)
     n = x1.shape[0]
     part = np.empty(10, real)
     total = 0.0

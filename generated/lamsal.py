@@ -599,34 +599,37 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(i1, i2):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if not len(i1):
-        raise ValueError("input 'i1': got no samples, expected at least one")
+        return "input 'i1': got no samples, expected at least one"
     if not _finite(i1):
-        raise ValueError("input 'i1': got NaN or infinity; remove these samples")
+        return "input 'i1': got NaN or infinity; remove these samples"
     if len(i2) != len(i1):
-        raise ValueError("input 'i2': expected as many samples as in 'i1'")
+        return "input 'i2': expected as many samples as in 'i1'"
     if not _finite(i2):
-        raise ValueError("input 'i2': got NaN or infinity; remove these samples")
+        return "input 'i2': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(i1, target_1, target_2):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(target_1) != len(i1):
-        raise ValueError("target 'target_1': expected as many samples as in 'i1'")
+        return "target 'target_1': expected as many samples as in 'i1'"
     if not _finite(target_1):
-        raise ValueError("target 'target_1': got NaN or infinity; remove these samples")
+        return "target 'target_1': got NaN or infinity; remove these samples"
     if len(target_2) != len(i1):
-        raise ValueError("target 'target_2': expected as many samples as in 'i1'")
+        return "target 'target_2': expected as many samples as in 'i1'"
     if not _finite(target_2):
-        raise ValueError("target 'target_2': got NaN or infinity; remove these samples")
+        return "target 'target_2': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -636,7 +639,9 @@ def _fit_targets(i1, target_1, target_2):
 @_maker
 def _forward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, output_o1, output_o2):
     """Compute the outputs, block by block."""
-    _fit_inputs(i1, i2)
+    wrong = _fit_inputs(i1, i2)
+    if wrong:
+        raise ValueError(wrong)
     n = i1.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
@@ -684,8 +689,12 @@ def _forward(parameters, i1, i2):
 @_maker
 def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2):
     """Return the mean loss, block by block."""
-    _fit_inputs(i1, i2)
-    _fit_targets(i1, target_1, target_2)
+    wrong = _fit_inputs(i1, i2)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(i1, target_1, target_2)
+    if wrong:
+        raise ValueError(wrong)
     n = i1.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -732,8 +741,12 @@ def _loss(parameters, i1, i2, target_1, target_2):
 @_maker
 def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(i1, i2)
-    _fit_targets(i1, target_1, target_2)
+    wrong = _fit_inputs(i1, i2)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(i1, target_1, target_2)
+    if wrong:
+        raise ValueError(wrong)
     n = i1.shape[0]
     part = np.empty(10, real)
     total = 0.0

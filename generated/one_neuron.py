@@ -413,26 +413,29 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(x):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if not len(x):
-        raise ValueError("input 'x': got no samples, expected at least one")
+        return "input 'x': got no samples, expected at least one"
     if not _finite(x):
-        raise ValueError("input 'x': got NaN or infinity; remove these samples")
+        return "input 'x': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(x, t):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(t) != len(x):
-        raise ValueError("target 't': expected as many samples as in 'x'")
+        return "target 't': expected as many samples as in 'x'"
     if not _finite(t):
-        raise ValueError("target 't': got NaN or infinity; remove these samples")
+        return "target 't': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -442,7 +445,9 @@ def _fit_targets(x, t):
 @_maker
 def _forward_blocks(w1, b1, w2, b2, x, y):
     """Compute the outputs, block by block."""
-    _fit_inputs(x)
+    wrong = _fit_inputs(x)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     for first in range(0, n, _BLOCK):
         _forward_block(
@@ -466,8 +471,12 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(w1, b1, w2, b2, x, t):
     """Return the mean loss, block by block."""
-    _fit_inputs(x)
-    _fit_targets(x, t)
+    wrong = _fit_inputs(x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, t)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -491,8 +500,12 @@ def _loss(parameters, x, t):
 @_maker
 def _backward_blocks(w1, b1, w2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(x)
-    _fit_targets(x, t)
+    wrong = _fit_inputs(x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, t)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     part = np.empty(4, real)
     total = 0.0

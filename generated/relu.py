@@ -492,36 +492,39 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(Wh, Bh, Wo, Bo, x):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if Wh.shape != (2,):
-        raise ValueError("parameter 'Wh': expected shape (2,)")
+        return "parameter 'Wh': expected shape (2,)"
     if Bh.shape != (2,):
-        raise ValueError("parameter 'Bh': expected shape (2,)")
+        return "parameter 'Bh': expected shape (2,)"
     if Wo.shape != (2, 2):
-        raise ValueError("parameter 'Wo': expected shape (2, 2)")
+        return "parameter 'Wo': expected shape (2, 2)"
     if Bo.shape != (2,):
-        raise ValueError("parameter 'Bo': expected shape (2,)")
+        return "parameter 'Bo': expected shape (2,)"
     if not len(x):
-        raise ValueError("input 'x': got no samples, expected at least one")
+        return "input 'x': got no samples, expected at least one"
     if not _finite(x):
-        raise ValueError("input 'x': got NaN or infinity; remove these samples")
+        return "input 'x': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(x, y):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(y) != len(x):
-        raise ValueError("target 'y': expected as many samples as in 'x'")
-    if y.shape[1:] != (2,):
-        raise ValueError("target 'y': expected shape (n, 2)")
+        return "target 'y': expected as many samples as in 'x'"
+    if y.shape != (len(y), 2):
+        return "target 'y': expected shape (n, 2)"
     if not _finite(y):
-        raise ValueError("target 'y': got NaN or infinity; remove these samples")
+        return "target 'y': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -531,7 +534,9 @@ def _fit_targets(x, y):
 @_maker
 def _forward_blocks(Wh, Bh, Wo, Bo, x, yHat):
     """Compute the outputs, block by block."""
-    _fit_inputs(Wh, Bh, Wo, Bo, x)
+    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(2, real)
     for first in range(0, n, _BLOCK):
@@ -551,8 +556,12 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(Wh, Bh, Wo, Bo, x, y):
     """Return the mean loss, block by block."""
-    _fit_inputs(Wh, Bh, Wo, Bo, x)
-    _fit_targets(x, y)
+    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, y)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(4, real)
     total = 0.0
@@ -572,8 +581,12 @@ def _loss(parameters, x, y):
 @_maker
 def _backward_blocks(Wh, Bh, Wo, Bo, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(Wh, Bh, Wo, Bo, x)
-    _fit_targets(x, y)
+    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, y)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(8, real)
     part = np.empty(10, real)

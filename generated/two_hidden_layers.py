@@ -721,38 +721,41 @@ def _finite(array):
     return found
 
 
-# An error from a function that is called would leak the arrays of the one that calls it.
-_fitting = register_jitable(inline="always")
-
-
-@_fitting
+# An error from a function that is called would leak the arrays of the one that calls it: so this
+# one, and the next, leave it to the caller.
+@_inner
 def _fit_inputs(W1, b1, W2, b2, W3, x):
-    """Refuse parameters and inputs that no kernel can read; `_checked` says more."""
+    """Return why no kernel can read the parameters or inputs, "" if one can.
+
+    `_checked` says more.
+    """
     if W1.shape != (4, 2):
-        raise ValueError("parameter 'W1': expected shape (4, 2)")
+        return "parameter 'W1': expected shape (4, 2)"
     if b1.shape != (2,):
-        raise ValueError("parameter 'b1': expected shape (2,)")
+        return "parameter 'b1': expected shape (2,)"
     if W2.shape != (2, 3):
-        raise ValueError("parameter 'W2': expected shape (2, 3)")
+        return "parameter 'W2': expected shape (2, 3)"
     if b2.shape != (3,):
-        raise ValueError("parameter 'b2': expected shape (3,)")
+        return "parameter 'b2': expected shape (3,)"
     if W3.shape != (3,):
-        raise ValueError("parameter 'W3': expected shape (3,)")
+        return "parameter 'W3': expected shape (3,)"
     if not len(x):
-        raise ValueError("input 'x': got no samples, expected at least one")
-    if x.shape[1:] != (4,):
-        raise ValueError("input 'x': expected shape (n, 4)")
+        return "input 'x': got no samples, expected at least one"
+    if x.shape != (len(x), 4):
+        return "input 'x': expected shape (n, 4)"
     if not _finite(x):
-        raise ValueError("input 'x': got NaN or infinity; remove these samples")
+        return "input 'x': got NaN or infinity; remove these samples"
+    return ""
 
 
-@_fitting
+@_inner
 def _fit_targets(x, y):
-    """Refuse targets that no kernel can read."""
+    """Return why no kernel can read the targets, "" if one can."""
     if len(y) != len(x):
-        raise ValueError("target 'y': expected as many samples as in 'x'")
+        return "target 'y': expected as many samples as in 'x'"
     if not _finite(y):
-        raise ValueError("target 'y': got NaN or infinity; remove these samples")
+        return "target 'y': got NaN or infinity; remove these samples"
+    return ""
 
 
 # Compiled code gives Python nothing but numbers: Numba does not check whether it could make more,
@@ -762,7 +765,9 @@ def _fit_targets(x, y):
 @_maker
 def _forward_blocks(W1, b1, W2, b2, W3, b3, x, a3):
     """Compute the outputs, block by block."""
-    _fit_inputs(W1, b1, W2, b2, W3, x)
+    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(5, real)
     for first in range(0, n, _BLOCK):
@@ -799,8 +804,12 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(W1, b1, W2, b2, W3, b3, x, y):
     """Return the mean loss, block by block."""
-    _fit_inputs(W1, b1, W2, b2, W3, x)
-    _fit_targets(x, y)
+    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, y)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(5, real)
     total = 0.0
@@ -837,8 +846,12 @@ def _loss(parameters, x, y):
 @_maker
 def _backward_blocks(W1, b1, W2, b2, W3, b3, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    _fit_inputs(W1, b1, W2, b2, W3, x)
-    _fit_targets(x, y)
+    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
+    if wrong:
+        raise ValueError(wrong)
+    wrong = _fit_targets(x, y)
+    if wrong:
+        raise ValueError(wrong)
     n = x.shape[0]
     workspace = np.empty(10, real)
     part = np.empty(23, real)

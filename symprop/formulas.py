@@ -229,11 +229,13 @@ class TextPrinter(_Ordered, StrPrinter):
         shown = []
         while parts:
             first = parts.pop(0)
-            other = next((part for part in parts if _interval(first, part)), None)
-            text = self._print(first)
-            if other is not None:
-                parts.remove(other)
-                text = " <= ".join(map(self._print, _interval(first, other) or ()))
+            ends = [first]
+            for part in parts:
+                if interval := _interval(first, part):
+                    parts.remove(part)
+                    ends = [*interval]
+                    break
+            text = " <= ".join(map(self._print, ends))
             shown.append(f"({text})" if isinstance(first, sympy.Or) else text)
         return " and ".join(shown)
 

@@ -517,9 +517,7 @@ def _full_sums(expression: Basic) -> Basic:
 
 def _guarded_sum(body: Expr, indices: list[Idx], guards: list[Basic]) -> Expr:
     """Sum `body` over the full ranges of `indices`, where all `guards` hold."""
-    if guards:
-        body = where(body, sympy.And(*guards))
-    return summation(body, indices)
+    return summation(where(body, sympy.And(*guards)), indices)
 
 
 def _axes(read: Expr, known: Mapping[str, Variable]) -> tuple[tuple[Expr, ...], tuple[int, ...]]:

@@ -435,6 +435,23 @@ def test_compiled_callers_learn_which_array_is_not_finite(function: str) -> None
                 inside(name, function)(parameters, tuple(given))
 
 
+def test_a_refusal_keeps_no_array() -> None:
+    """What raised, and all that called it, let go of the arrays they were given."""
+    parameters, *arrays = arguments("digits", "float64", "backward")
+    run = kernels("digits").backward
+    run(parameters, *arrays)  # compiled from here on
+    held = [parameters.W1, *arrays]
+    before = [sys.getrefcount(array) for array in held]
+    for number in range(len(arrays)):
+        given = list(arrays)
+        given[number] = np.full_like(arrays[number], np.nan)
+        for _ in range(10):
+            with pytest.raises(ValueError, match="got NaN or infinity"):
+                run(parameters, *given)
+    del given
+    assert [sys.getrefcount(array) for array in held] == before
+
+
 def test_compiled_callers_learn_which_parameter_has_the_wrong_type() -> None:
     parameters, x = arguments("digits", "float64", "forward")
     with pytest.raises(TypingError, match=r"parameter 'b1': got .*, expected an array of float64"):

@@ -79,10 +79,16 @@ def derivation(name: str) -> Derivation:
 
 
 @functools.cache
-def text(name: str, dtype: str, layout: str, products: str) -> str:
-    """The text of the kernels of a network, in one forced way."""
+def lowered(name: str, dtype: str, layout: str, products: str) -> Program:
+    """The kernels of a network, in one forced way."""
     made = derivation(name)
-    program = lower(made, dtype, layout=layout, products=products)  # type: ignore[arg-type]
+    return lower(made, dtype, layout=layout, products=products)  # type: ignore[arg-type]
+
+
+@functools.cache
+def text(name: str, dtype: str, layout: str, products: str) -> str:
+    """Their text."""
+    made, program = derivation(name), lowered(name, dtype, layout, products)
     options = Options(dtype, find("sgd" if name == "exact" else "adam"))  # type: ignore[arg-type]
     return render(made, program, options)
 
@@ -351,14 +357,6 @@ def test_a_guarded_sum_counts_where_its_branch_is_taken() -> None:
 # --------------------------------------------------------------------------- whole networks
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
-def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(name: str) -> None:
-    """A loop counts its additions and conditions, a product its sums; none a block's samples."""
-    ways = (lower(derivation(name), layout=x, products=y) for x, y in WAYS)  # type: ignore[arg-type]
-    found = [program.work for program in ways]
-    assert max(found) < 3 * min(found)
-
-
 def test_every_large_product_of_digits_is_a_tile() -> None:
     program = lower(differentiate(load_example("digits")), "float32")
     found = [s for s in nested(program.gradient.body) if isinstance(s, Contract)]
@@ -370,17 +368,28 @@ def test_every_large_product_of_digits_is_a_tile() -> None:
     assert not any(note.startswith("dL/dx") for note in notes)  # nobody asks for it
 
 
-@pytest.mark.parametrize("name", zoo.ZOO)
-def test_every_way_is_right_as_plain_python(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", params=zoo.ZOO)
+def each(request: pytest.FixtureRequest) -> str:
+    """A network of the zoo; its tests run after one another, and share the kernels."""
+    return str(request.param)
+
+
+def test_the_work_of_a_sample_hardly_depends_on_how_it_is_done(each: str) -> None:
+    """A loop counts its additions and conditions, a product its sums; none a block's samples."""
+    found = [lowered(each, "float64", *way).work for way in WAYS]
+    assert max(found) < 3 * min(found)
+
+
+def test_every_way_is_right_as_plain_python(each: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values, gradients and a step, one block and three; Python checks every subscript."""
     monkeypatch.setattr(verification, "LONG", SEVERAL)
-    made, rule = derivation(name), find("adam")
+    made, rule = derivation(each), find("adam")
     found = draw(made, "moderate", 2, "float64", np.random.default_rng(0))
     assert found is not None
-    texts = {text(name, "float64", *way): way for way in WAYS}
+    texts = {text(each, "float64", *way): way for way in WAYS}
     assert len(texts) >= 2
     for source, way in texts.items():
-        kernels = load(source, name, jit=False)
+        kernels = load(source, each, jit=False)
         with np.errstate(all="ignore"):
             rows = compare_kernels(made, kernels, *found, "moderate")
             rows += replay_long(made, kernels, rule, *found, SEVERAL)

@@ -44,6 +44,7 @@ from symprop.lower.steps import (
     Multiply,
     Step,
     Transpose,
+    axis_lengths,
     element,
     extent,
     is_sample,
@@ -237,7 +238,7 @@ class _Contraction:
         own = _own(target)
         if not own or len(set(own)) < len(own):
             return False
-        axes = zip(reversed(own), reversed(self.shapes[name_of(target)]), strict=False)
+        axes = zip(own, axis_lengths(target, self.shapes), strict=True)
         return all(extent(index) in (None, length) for index, length in axes)
 
     def _accumulated(self, step: Compute) -> None:
@@ -296,13 +297,10 @@ class _Contraction:
         if not often(condition) or not readable(value, self.shapes):
             return False
         whole = self._summed(replace(step, value=value))
-        name = self._temporary(f"product_{name_of(step.target)}", own)
-        product = None if whole is None else self._product(element(name, own), whole.value)
-        if product is None:
-            self._forget(name)
-            return False
-        self._add_temporary(step, where(number * element(name, own), condition), product)
-        return True
+        found = None if whole is None else self._apart(step, own, whole.value)
+        if found is not None:
+            self._add_temporary(step, where(number * found[0], condition), found[1])
+        return found is not None
 
     def _reordered(self, step: Compute, number: Expr) -> bool:
         """Append a product with its axes in an order in which it is a tile; False if there is none.
@@ -321,12 +319,10 @@ class _Contraction:
             order = (*(index for index in own if index not in last), *last)
             if order == own or prod(map(size, last)) < columns:
                 continue
-            name = self._temporary(f"product_{name_of(step.target)}", order)
-            product = self._product(element(name, order), step.value)
-            if product is not None:
-                self._add_temporary(step, number * element(name, order), product)
+            found = self._apart(step, order, step.value)
+            if found is not None:
+                self._add_temporary(step, number * found[0], found[1])
                 return True
-            self._forget(name)
         return False
 
     def _inside(self, value: Expr, step: Compute) -> Expr:
@@ -337,15 +333,12 @@ class _Contraction:
             return self._guarded(value, step)
         if isinstance(value, Sum):
             free = tuple(index for index in step.loops if index in free_indices(value))
-            if not free:
+            found = self._apart(step, free, value)
+            if found is None:
                 return value
-            name = self._temporary(f"product_{name_of(step.target)}", free)
-            product = self._product(element(name, free), value)
-            if product is None:
-                self._forget(name)
-                return value
+            memory, product = found
             self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
-            return element(name, free)
+            return memory
         if bound_indices(value):
             return value
         return rebuild(value, (self._inside(part, step) for part in value.args))
@@ -357,6 +350,16 @@ class _Contraction:
             return value
         inside = self._inside(product, step)
         return value if inside == product else where(inside, condition)
+
+    def _apart(self, step: Compute, axes: Group, total: Expr) -> tuple[Expr, list[Step]] | None:
+        """Return an element of a memory for a product, and its steps; None where it is none."""
+        name = self._temporary(f"product_{name_of(step.target)}", axes)
+        memory = element(name, axes)
+        product = self._product(memory, total)
+        if product is None:
+            self._forget(name)
+            return None
+        return memory, product
 
     def _temporary(self, hint: str, indices: Group) -> str:
         name = new_name(hint.replace("/", "_"), self.taken)

@@ -33,7 +33,16 @@ from symprop.indices import (
     substitute,
     where,
 )
-from symprop.lower.steps import Compute, Lane, element, extent, is_sample, name_of, renewed
+from symprop.lower.steps import (
+    Compute,
+    Shapes,
+    axis_lengths,
+    element,
+    extent,
+    is_sample,
+    name_of,
+    renewed,
+)
 from symprop.lower.values import appearing
 from symprop.ranges import decided, grid, is_arithmetic, solved, subscript_range, within
 
@@ -47,8 +56,6 @@ _SHARE = 0.25
 
 _GATHERED = 0.5
 """The same where without the gather the products are tiles, too, and what follows them a loop."""
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def often(condition: Basic, share: float = _SHARE) -> bool:
@@ -105,9 +112,7 @@ class _Read:
     @classmethod
     def of(cls, leaf: Indexed, shapes: Shapes) -> _Read | None:
         """Return how `leaf` is read; None where subscripts are not made of indices alone."""
-        lengths = list(shapes.get(name_of(leaf), ()))
-        if is_sample(leaf.indices[0]) and not isinstance(leaf.indices[0], Lane):
-            lengths.insert(0, 1)
+        lengths = axis_lengths(leaf, shapes)
         if len(lengths) != len(leaf.indices):
             return None
         read = cls(leaf, {}, {}, {}, ())
@@ -215,7 +220,7 @@ def _unguarded(
             return None
         tests[place].append(part)
     for factor, own in zip(factors, tests, strict=True):
-        others = [part for n in range(len(factors)) for part in tests[n] if tests[n] is not own]
+        others = [part for part in parts if part not in own]
         if not _used(factor, And(*others)):
             return None
     return tuple(
@@ -240,8 +245,7 @@ def gathered(step: Compute, shapes: Shapes) -> Compute | None:
     if not isinstance(step.target, Indexed):
         return None
     own = step.target.indices
-    lengths = shapes.get(name_of(step.target), ())[-len(own) :]
-    axes = list(zip(own[-len(lengths) :], lengths, strict=True))
+    axes = list(zip(own, axis_lengths(step.target, shapes), strict=True))
     moved = [subscript for subscript in own if not isinstance(subscript, Idx)]
     if not all(map(is_arithmetic, moved)):
         return None

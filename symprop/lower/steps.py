@@ -8,6 +8,7 @@ as their last ("lanes").
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Basic, Dummy, Expr, Idx, Indexed, IndexedBase, Symbol
@@ -27,9 +28,12 @@ __all__ = [
     "Lane",
     "Matrix",
     "Multiply",
+    "Shapes",
     "Step",
     "Tiling",
     "Transpose",
+    "axis_lengths",
+    "counts_samples",
     "element",
     "extent",
     "is_sample",
@@ -51,6 +55,10 @@ ALL = Symbol(":")
 """Stands in an access for a whole axis, which a matrix product reads at once."""
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of every tensor of floating-point numbers, in rows without the sample axis."""
+
+
 class Lane(Idx):
     """An index over the lanes of a block, the last axis of a tensor; its range is their room."""
 
@@ -58,6 +66,11 @@ class Lane(Idx):
 def is_sample(index: Basic) -> bool:
     """Tell whether an index runs over samples."""
     return isinstance(index, Lane) or (isinstance(index, Idx) and extent(index) is None)
+
+
+def counts_samples(index: Basic) -> bool:
+    """Tell whether an index runs over however many samples there are, in rows."""
+    return is_sample(index) and not isinstance(index, Lane)
 
 
 def extent(index: Idx) -> int | None:
@@ -89,6 +102,17 @@ def length(index: Idx) -> int | Symbol:
 def element(name: str, subscripts: tuple[Expr, ...] = ()) -> Symbol | Indexed:
     """Return the scalar, or the element of the tensor, called `name`."""
     return IndexedBase(name, real=True)[subscripts] if subscripts else Symbol(name, real=True)
+
+
+def axis_lengths(leaf: Indexed, shapes: Shapes) -> tuple[int, ...]:
+    """Return the length of each axis of what is read; nothing where `shapes` does not have it.
+
+    The samples of rows count as 1: they are the first axis, around which nothing lies.
+    """
+    shape = shapes.get(name_of(leaf))
+    if shape is None:
+        return ()
+    return (1, *shape) if counts_samples(leaf.indices[0]) else shape
 
 
 @dataclass(frozen=True, slots=True)

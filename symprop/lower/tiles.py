@@ -24,7 +24,7 @@ the columns this tensor stands still or is contiguous too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -36,16 +36,17 @@ from symprop.lower.steps import (
     Axis,
     Contract,
     Lane,
+    Shapes,
     Tiling,
     Transpose,
+    axis_lengths,
+    counts_samples,
     element,
     extent,
-    is_sample,
     name_of,
 )
 
 __all__ = [
-    "Shapes",
     "contracted",
     "dotted",
     "started",
@@ -53,8 +54,6 @@ __all__ = [
     "transposed",
     "transposed_axes",
 ]
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,7 @@ class _Affine:
 
 def _affine(leaf: Indexed, shapes: Shapes) -> _Affine | None:
     """Return the offset of an element; None where a subscript is not affine in the indices."""
-    shape = shapes.get(name_of(leaf), ())
-    if leaf.indices and _counts_samples(leaf.indices[0]):
-        shape = (1, *shape)  # of however many samples: nothing lies around the first axis
+    shape = axis_lengths(leaf, shapes)
     if len(shape) != len(leaf.indices):
         return None
     constant, strides = 0, dict.fromkeys(free_indices(leaf), 0)
@@ -86,11 +83,6 @@ def _affine(leaf: Indexed, shapes: Shapes) -> _Affine | None:
             else:
                 return None
     return _Affine(constant, strides)
-
-
-def _counts_samples(index: Expr) -> bool:
-    """Tell whether an index runs over the samples that there are, in rows."""
-    return is_sample(index) and not isinstance(index, Lane)
 
 
 def contracted(
@@ -212,7 +204,7 @@ def _columns(moves: dict[Idx, Axis]) -> tuple[Idx, ...] | None:
         alike = (bool(axis.left), bool(axis.start)) == (bool(inner.left), bool(inner.start))
         still = {axis.left, axis.start} <= {0, length}
         beside = (axis.right, axis.out) == (length, length)
-        if not (beside and still and alike) or _counts_samples(index):
+        if not (beside and still and alike) or counts_samples(index):
             break
         found = (index, *found)
         length *= axis.count or 1

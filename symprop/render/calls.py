@@ -46,15 +46,16 @@ class Calls:
         return found | self._fits()
 
     def _fits(self) -> dict[str, object]:
-        """Return the functions that refuse arguments before a kernel reads them."""
+        """Return the functions that find wrong arguments before a kernel reads them."""
         network = self.frames.network
         inputs = [variable.name for variable in network.inputs]
         targets = [variable.name for variable in network.targets]
         return {
+            "subscripts": bool(network.index_inputs),
             "inputs_signature": joined(call("def _fit_inputs(", [*self._tensors, *inputs], "):")),
-            "inputs_fit": joined([*self._fit_parameters(), *self._fit("input")]),
+            "inputs_fit": joined([*self._fit_parameters(), *self._fit("input"), _FITS]),
             "targets_signature": joined(call("def _fit_targets(", [inputs[0], *targets], "):")),
-            "targets_fit": joined(self._fit("target")),
+            "targets_fit": joined([*self._fit("target"), _FITS]) if targets else "",
         }
 
     @property
@@ -80,11 +81,12 @@ class Calls:
                 yield f"    if len({name}) != len({first}):"
                 yield _refusal(kind, name, f"expected as many samples as in '{first}'")
             if shape:
-                yield f"    if {name}.shape[1:] != {shape}:"
-                yield _refusal(kind, name, f"expected shape (n, {', '.join(map(str, shape))})")
+                lengths = ", ".join(map(str, shape))
+                yield f"    if {name}.shape != (len({name}), {lengths}):"
+                yield _refusal(kind, name, f"expected shape (n, {lengths})")
             bound = network.index_inputs.get(name)
             if bound:
-                yield f"    if {name}.min() < 0 or {name}.max() >= {bound}:"
+                yield f"    if not _within({name}, {bound}):"
                 yield _refusal(kind, name, f"got a subscript outside 0 to {bound - 1}")
             else:
                 yield f"    if not _finite({name}):"
@@ -197,11 +199,18 @@ class Calls:
     def _fitted(self, kernel: Kernel) -> Iterator[str]:
         """Yield the checks, before any room is made: a refusal would not free it."""
         frames, inputs = self.frames, [v.name for v in self.frames.network.inputs]
-        yield from call("_fit_inputs(", [*self._tensors, *inputs], depth=1)
+        yield from self._refused("_fit_inputs(", [*self._tensors, *inputs])
         if frames.network.targets and kernel.name != "forward":
             targets = [v.name for v in frames.network.targets]
-            yield from call("_fit_targets(", [inputs[0], *targets], depth=1)
+            yield from self._refused("_fit_targets(", [inputs[0], *targets])
         yield f"    {frames.named['n']} = {kernel.data[0].name}.shape[0]"
+
+    def _refused(self, check: str, arguments: list[str]) -> Iterator[str]:
+        """Yield the lines that refuse arguments for the reason that a check returns."""
+        wrong = self.frames.named["wrong"]
+        yield from call(f"{wrong} = {check}", arguments, depth=1)
+        yield f"    if {wrong}:"
+        yield f"        raise ValueError({wrong})"
 
     def _workspace(self, kernel: Kernel, depth: int) -> Iterator[str]:
         """Yield the line that makes room for what a kernel in rows computes."""
@@ -261,9 +270,12 @@ class Calls:
         yield f"    return {n['total']} / {n['n']}"
 
 
+_FITS = '    return ""'
+
+
 def _refusal(kind: str, name: str, reason: str) -> str:
-    """Return the statement that refuses an array; its message is static, as Numba needs it."""
-    return f"        raise ValueError(\"{kind} '{name}': {reason}\")"
+    """Return the statement that says why an array is refused."""
+    return f"        return \"{kind} '{name}': {reason}\""
 
 
 def _unpacked(names: list[str]) -> Iterator[str]:

@@ -29,7 +29,7 @@ _MACHINERY = (
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size",
     "total", "scale", "element", "good_values", "good_permutation", "good_random", "counts",
     "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper", "share",
-    "threads", "arrived", "totals", "gradients", "thread", "other", "phase", "into",
+    "threads", "arrived", "totals", "gradients", "thread", "other", "phase", "into", "wrong",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 
