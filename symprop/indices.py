@@ -14,6 +14,7 @@ from itertools import count
 
 import sympy
 from sympy import Basic, Dummy, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+from sympy.core.relational import Relational
 from sympy.logic.boolalg import BooleanAtom
 
 from symprop.functions import Normalisation, Reduction
@@ -340,11 +341,19 @@ def guarded(node: Expr) -> tuple[Expr, Basic]:
 
 
 def rebuild(node: Basic, parts: Iterable[Basic]) -> Basic:
-    """Return `node` with other arguments."""
+    """Return `node` with other arguments.
+
+    SymPy would try to prove every comparison anew, which takes a millisecond or, of many arguments
+    of `Max`, a second. Here only numbers and terms that both sides have decide one.
+    """
     if isinstance(node, Piecewise):
         return piecewise(*(pair.args for pair in parts))
     if bound_indices(node):
         raise TypeError(f"{node} binds indices: use rebind")
+    if isinstance(node, Relational | sympy.Max | sympy.Min):
+        first, *others = parts = tuple(parts)
+        if not all(isinstance(part, Expr) and (part - first).is_number for part in others):
+            return node.func(*parts, evaluate=False)
     return node.func(*parts)
 
 

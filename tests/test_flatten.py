@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sympy import Piecewise, Sum, sqrt, tanh
+from sympy import Max, Piecewise, Sum, sqrt, tanh
 from zoo import ZOO
 
 import symprop
@@ -51,6 +51,18 @@ def test_a_sum_inside_a_sum_keeps_the_outer_index() -> None:
     x, A = net.input("x", i), net.parameter("A", j, i)
     net.define("y", Sum(Sum(A[j, i] * x[i], i) ** 2, j))
     assert flat(net) == ["sum_y[j] = Sum(A[j,i]*x[i], i)", "y = Sum(sum_y[j]**2, j)"]
+
+
+def test_what_an_extremum_compares_has_no_branches() -> None:
+    """The largest of a window at the edge of a line, read as -9 outside."""
+    net = Network("n")
+    r = net.index("r", 5)
+    x = net.input("x", r)
+    net.define("y", Max(x[r], Piecewise((x[r - 1], r >= 1), (-9, True))), r)
+    assert flat(net) == [
+        "net_y[r] = {x[r - 1] if r >= 1, -9 otherwise}",
+        "y[r] = max(net_y[r], x[r])",
+    ]
 
 
 def test_what_is_named_inside_a_guard_stays_guarded() -> None:

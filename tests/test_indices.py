@@ -6,7 +6,7 @@ import mpmath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sympy import Dummy, Idx, IndexedBase, Integer, Piecewise, Sum, Symbol, exp, sympify
+from sympy import Dummy, Eq, Idx, IndexedBase, Integer, Max, Piecewise, Sum, Symbol, exp, sympify
 from values import value
 
 from symprop.functions import Normalisation, log_softmax, logsumexp, reduce_max, softmax
@@ -358,3 +358,20 @@ def test_normalisations_are_reached():
     assert drawn.has(Normalisation)
     assert free_indices(drawn) == (i,)
     assert agree(worth(freshen(drawn), i=2), worth(drawn, i=2))
+
+
+@pytest.mark.parametrize(
+    ("expression", "mapping", "expected"),
+    [
+        (i >= j, {i: j + 1}, True),
+        (i < j + 1, {i: j, j: i}, j < i + 1),
+        (Eq(i, j), {i: Integer(1), j: Integer(2)}, False),
+        (Max(a, b), {a: b - 3}, b),
+        (Max(a, b), {a: Integer(2), b: Integer(3)}, 3),
+        (Max(a, b, 0), {a: b, b: a}, Max(a, b, 0)),
+    ],
+)
+def test_comparisons_are_decided_by_numbers_and_by_what_both_sides_have(
+    expression, mapping, expected
+):
+    assert substitute(expression, mapping) == expected

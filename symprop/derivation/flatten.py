@@ -106,7 +106,16 @@ class _Flattener:
             return self._name(self._inside(node, guards), prefix, guards)
         if isinstance(node, Function) and not isinstance(node, sympy.Abs | sympy.sign):
             return rebuild(node, [self._argument(part, guards) for part in node.args])
+        if isinstance(node, sympy.Max | sympy.Min):
+            return rebuild(node, [self._compared(part, guards) for part in node.args])
         return rebuild(node, [self._visit(part, guards) for part in node.args])
+
+    def _compared(self, node: Expr, guards: tuple[Basic, ...]) -> Expr:
+        """Name what an extremum compares where it has branches: SymPy would compare each of them.
+
+        That takes a time exponential in their number.
+        """
+        return self._net(node, guards) if node.has(Piecewise) else self._visit(node, guards)
 
     def _argument(self, node: Basic, guards: tuple[Basic, ...]) -> Basic:
         """Name the argument of a function where it is a net input: more than one value read."""
