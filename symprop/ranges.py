@@ -15,7 +15,7 @@ from sympy.core.relational import Relational
 from symprop.errors import NetworkError
 from symprop.indices import size, substitute
 
-__all__ = ["decided", "grid", "is_arithmetic", "solved", "subscript_range", "within"]
+__all__ = ["decided", "grid", "is_affine", "is_arithmetic", "solved", "subscript_range", "within"]
 
 _COMBINATIONS = 50_000_000
 """Values of the indices of one subscript that are tried, at 9 bytes each."""
@@ -33,6 +33,11 @@ def is_arithmetic(expression: Basic) -> bool:
     if isinstance(expression, Idx):
         return True
     return isinstance(expression, _ARITHMETIC) and all(map(is_arithmetic, expression.args))
+
+
+def is_affine(subscript: Expr) -> bool:
+    """Tell whether `subscript` is a combination of indices with integer factors, and a number."""
+    return _affine_range(subscript) is not None
 
 
 def grid(expression: Basic, axes: Sequence[Idx]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -10,17 +10,34 @@ import numpy as np
 import pytest
 import sympy
 from numpy.typing import NDArray
-from sympy import And, Basic, Expr, Idx, Indexed, Mul, Or, Piecewise, Sum, tanh
+from sympy import (
+    Abs,
+    And,
+    Basic,
+    Expr,
+    Idx,
+    Indexed,
+    Max,
+    Min,
+    Mod,
+    Mul,
+    Or,
+    Piecewise,
+    Sum,
+    floor,
+    tanh,
+)  # fmt: skip
 
 import symprop
 from symprop import Network
 from symprop.derivation import differentiate
-from symprop.indices import bound_indices, free_indices, size, where
+from symprop.indices import bound_indices, free_indices, guarded, size, where
 from symprop.lower import lower
 from symprop.lower.contraction import REUSED
-from symprop.lower.guards import Zeroed, gathered, often, readable, unguarded
+from symprop.lower.guards import Copied, gathered, often, readable, spread, unguarded
 from symprop.lower.program import Branch, nested
 from symprop.lower.steps import Compute, Contract, Transpose, element, name_of
+from symprop.ranges import is_affine
 
 Arrays = dict[str, NDArray[np.float64]]
 Point = dict[Basic, Basic]
@@ -49,7 +66,7 @@ def number(expression: Expr, at: Point, arrays: Arrays) -> float:
     return float(expression)
 
 
-def read(factor: Indexed | Zeroed, arrays: Arrays) -> Indexed:
+def read(factor: Indexed | Copied, arrays: Arrays) -> Indexed:
     """Return a factor that reads an array; a copy is made from its definition."""
     if isinstance(factor, Indexed):
         return factor
@@ -76,6 +93,13 @@ GUARDED = [  # the product, its condition, and which factors get zeros
     (element("a", (i, j)) * element("b", (j, p)), Or(j <= i, i > 3), {"a": "masked"}),
     (element("a", (i, j)) * element("b", (j,)) * element("c", (p, i)), And(j <= i, i >= p),
      {"a": "masked", "c": "masked"}),
+    (element("w", (p,)) * element("x", (Mod(i + p - 1, 5),)), sympy.true, {"x": "placed"}),
+    (element("w", (p,)) * element("x", (floor((i + p) / 2),)), sympy.true, {"x": "placed"}),
+    (element("w", (p,)) * element("x", (floor((i + p - 1) / 2),)), i + p >= 1, {"x": "padded"}),
+    (element("w", (p,)) * element("x", (Max(Min(i + p - 1, 4), 0),)), sympy.true, {"x": "placed"}),
+    (element("w", (p, q)) * element("x", (Abs(i - p), Mod(j - q, 4))), j >= q, {"x": "placed"}),
+    (element("a", (i, j)) * element("b", (j, Mod(2 * p + 1, 3))), j <= i,
+     {"a": "masked", "b": "placed"}),
 ]  # fmt: skip
 
 
@@ -99,7 +123,7 @@ def test_zeros_take_the_place_of_a_condition(
     arrays = {name_of(leaf): random.random(lengths(leaf, condition)) for leaf in leaves}
     found = unguarded(where(body, condition), shapes(arrays), 0)
     assert found is not None
-    assert {f.source: f.kind for f in found if isinstance(f, Zeroed)} == zeros
+    assert {f.source: f.kind for f in found if isinstance(f, Copied)} == zeros
     plain = Mul(*(read(factor, arrays) for factor in found))
     for at in points(free_indices(And(condition, sympy.Eq(body, 0)))):
         assert number(plain, at, arrays) == number(where(body, condition), at, arrays)
@@ -109,7 +133,7 @@ def test_one_factor_under_a_condition_is_enough() -> None:
     inside = where(element("x", (i + p - 1,)), And(i + p >= 1, i + p < 6))
     found = unguarded(element("w", (p,)) * inside, {"w": (3,), "x": (5,)}, 0)
     assert found is not None
-    assert [factor.source for factor in found if isinstance(factor, Zeroed)] == ["x"]
+    assert [factor.source for factor in found if isinstance(factor, Copied)] == ["x"]
 
 
 REFUSED = [
@@ -117,6 +141,7 @@ REFUSED = [
     (element("w", (i,)) * element("x", (i,)), i < 3),  # the others of one are read nowhere
     (element("a", (i, j)) * element("b", (j,)), sympy.Eq(i, j)),  # 4 of 20 terms
     (element("a", (i, j)) * element("b", (j,)), element("a", (i, j)) > 0),  # a condition of data
+    (element("w", (p,)) * element("x", (floor(i / 2) + p,)), i >= p),  # of two, not of a sum
 ]
 
 
@@ -176,6 +201,32 @@ def test_strides_and_data_are_not_gathered() -> None:
         assert gathered(step, known) is None
     disjoint = Compute(element("t", (i + 5 * Idx("m", 8),)), element("u", (i, p)), (i, p), True)
     assert gathered(disjoint, {**known, "t": (40,)}) is None  # one of 8 terms would not be 0
+
+
+def numbers(subscripts: Iterable[Expr], at: Point) -> tuple[int, ...]:
+    return tuple(int(part.xreplace(at)) for part in subscripts)
+
+
+BENT = [
+    ((Mod(i + p + 4, 5),), (5,)), ((floor((i + p) / 2),), (4,)), ((Abs(i - p), j), (5, 4)),
+    ((Max(Min(i + p - 1, 4), 0),), (5,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "shape"), BENT)
+def test_what_is_added_at_other_subscripts_is_added_up_before(
+    place: tuple[Expr, ...], shape: tuple[int, ...]
+) -> None:
+    target = element("t", place)
+    found = spread(target, {"t": shape}, 0)
+    assert found is not None
+    leaf, condition = guarded(found.value)
+    assert condition == sympy.true
+    leads = {numbers(found.axes, at): numbers(leaf.indices, at) for at in points(found.axes)}
+    for at in points(free_indices(target)):
+        assert leads[numbers(found.subscripts, at)] == numbers(place, at)
+    assert all(map(is_affine, found.subscripts))
+    assert spread(element("t", (i + p,)), {"t": (7,)}, 0) is None
 
 
 def test_conditions_that_pay() -> None:

@@ -15,6 +15,7 @@ from sympy import (
     Integer,
     Max,
     Min,
+    Mod,
     Piecewise,
     Rational,
     Sum,
@@ -168,7 +169,7 @@ def convolution_2d() -> Network:
 
 @member
 def padding() -> Network:
-    """Two convolutions over an image that keep its size, the second with gaps in its windows."""
+    """Two convolutions that keep an image's size, the second around a cylinder, with gaps."""
     net = Network("padding")
     c, d, a, b = net.index("c", 2), net.index("d", 2), net.index("a", 6), net.index("b", 5)
     p, q = net.index("p", 3), net.index("q", 3)
@@ -184,7 +185,7 @@ def padding() -> Network:
     y = net.define(
         "y", symprop.relu(Sum(v[d, c, p, q] * inside(x[c, i, j], i, j), c, p, q)), d, a, b
     )
-    i, j = a + 2 * p - 2, b + 2 * q - 2
+    i, j = a + 2 * p - 2, Mod(b + 2 * q - 2, 5)
     f = net.define("f", Sum(inside(w[e, d, p, q] * y[d, i, j], i, j), d, p, q), e, a, b)
     z = net.output("z", Sum(f[e, a, b], a, b) / 30, e)
     net.loss(Sum((z[e] - t[e]) ** 2, e))

@@ -35,7 +35,7 @@ from symprop.indices import (
     summation,
     where,
 )
-from symprop.lower.guards import Zeroed, gathered, often, readable, unguarded
+from symprop.lower.guards import Copied, bent, gathered, often, readable, spread, unguarded
 from symprop.lower.matrices import matched
 from symprop.lower.steps import (
     Compute,
@@ -251,7 +251,10 @@ class _Contraction:
             product = None if whole is None else self._product(whole.target, whole.value)
             if whole is not None and product is not None:
                 self._add_product(whole, number, product)
-            elif whole is None or not (
+            elif whole is None:
+                if not self._spread(replace(step, value=where(bare, condition)), number):
+                    rest.append(term)
+            elif not (
                 self._reordered(whole, number) or self._partly(step, number, bare, condition)
             ):
                 rest.append(term)
@@ -285,9 +288,29 @@ class _Contraction:
     def _add_temporary(self, step: Compute, value: Expr, product: list[Step]) -> None:
         """Append a product into a memory of its own, and what adds it to the target of a step."""
         self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
-        renamed = {index: renewed(index, self.strategy.block) for index in _own(step.target)}
+        axes = dict.fromkeys(i for part in step.target.indices for i in free_indices(part))
+        renamed = {index: renewed(index, self.strategy.block) for index in axes}
         target, value = substitute(step.target, renamed), substitute(value, renamed)
         self.done.append(Compute(target, value, tuple(renamed.values()), True))
+
+    def _spread(self, step: Compute, number: Expr) -> bool:
+        """Append a product that is added at subscripts that are not affine; False if it is none.
+
+        It is added up where they would be, and from there to where they lead.
+        """
+        copy = spread(step.target, self.shapes, self.strategy.block)
+        if copy is None:
+            return False
+        name = self._temporary(f"product_{copy.source}", copy.axes)
+        whole = gathered(replace(step, target=element(name, copy.subscripts)), self.shapes)
+        product = None if whole is None else self._product(whole.target, whole.value)
+        if product is None:
+            self._forget(name)
+            return False
+        target, condition = guarded(copy.value)
+        value = where(number * element(name, copy.axes), condition)
+        self._add_temporary(replace(step, target=target), value, product)
+        return True
 
     def _partly(self, step: Compute, number: Expr, value: Expr, condition: Basic) -> bool:
         """Append a product of which only part is added to the target; False if there is none."""
@@ -402,9 +425,13 @@ class _Contraction:
         summed = frozenset(bound_indices(total))
         factors = Mul.make_args(total.function)
         copies: dict[Basic, Compute] = {}
-        if total.function.has(Piecewise):
+        conditional = total.function.has(Piecewise)
+        if conditional or bent(total.function):
             found = unguarded(total.function, self.shapes, self.strategy.block)
-            factors = tuple(self._read(factor, copies) for factor in found or ())
+            if found is not None:
+                factors = tuple(self._read(factor, copies) for factor in found)
+            elif conditional:
+                return None
         product = None
         if len(factors) == 2 and all(map(self._readable, factors)):
             product = self._pair(target, factors[0], factors[1], summed)
@@ -418,7 +445,7 @@ class _Contraction:
         self.zeroed |= names
         return [*copies.values(), *product]
 
-    def _read(self, factor: Indexed | Zeroed, copies: dict[Basic, Compute]) -> Indexed:
+    def _read(self, factor: Indexed | Copied, copies: dict[Basic, Compute]) -> Indexed:
         """Return a factor of a product; what it reads is in `copies` where it must be made."""
         if isinstance(factor, Indexed):
             return factor
@@ -428,8 +455,7 @@ class _Contraction:
         if name is None:
             name = self._temporary(f"{factor.kind}_{factor.source}", factor.axes)
             copy = element(name, factor.axes)
-            zeros = f"zeros in {factor.source} take the place of a condition"
-            copies[factor.key] = Compute(copy, factor.value, factor.axes, comment=zeros)
+            copies[factor.key] = Compute(copy, factor.value, factor.axes, comment=factor.reason)
         return element(name, factor.subscripts)
 
     def _pair(

@@ -9,6 +9,10 @@ one, and so is the range of what is read backwards: a convolution scatters its a
     padded_dy[v] = (dy[v - 2] where 2 <= v < n + 2)
     dx[u] = Sum(w[p]*padded_dy[u - p + 2], p)
 
+Subscripts that are not affine, as those of what is periodic or repeated, ``x[Mod(i + p, n)]``, are
+affine in such a copy, too: ``placed_x[v] = x[Mod(v, n)]``; what is added at them is first added up
+where it lies in the copy.
+
 Zero times infinity is not 0: the other factors must be read somewhere where the condition holds, so
 that no number counts that the formula does not have. Where a condition holds seldom, the loop that
 asks it is faster.
@@ -16,12 +20,13 @@ asks it is faster.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
+from math import lcm, prod
 
 import numpy as np
+import sympy
 from sympy import And, Basic, Dummy, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.derivation.contributions import summed
@@ -44,9 +49,9 @@ from symprop.lower.steps import (
     renewed,
 )
 from symprop.lower.values import appearing
-from symprop.ranges import decided, grid, is_arithmetic, solved, subscript_range, within
+from symprop.ranges import decided, grid, is_affine, is_arithmetic, solved, subscript_range, within
 
-__all__ = ["Zeroed", "gathered", "often", "readable", "unguarded"]
+__all__ = ["Copied", "bent", "gathered", "often", "readable", "spread", "unguarded"]
 
 _COMBINATIONS = 1_000_000
 """How many values of the indices of a condition are tried; each takes about 10 ns."""
@@ -73,12 +78,20 @@ def readable(expression: Expr, shapes: Shapes) -> bool:
     return all(read is not None and not read.margins for read in reads)
 
 
-@dataclass(frozen=True, slots=True)
-class Zeroed:
-    """A copy of a tensor that is 0 where a condition does not hold, for one factor of a product.
+def bent(expression: Expr) -> bool:
+    """Tell whether a tensor is read at a subscript of indices that is not affine in them."""
+    subscripts = {part for leaf in expression.atoms(Indexed) for part in leaf.indices}
+    made = [part for part in subscripts if not isinstance(part, Idx) and is_arithmetic(part)]
+    return not all(map(is_affine, made))
 
-    ``copy[axes] = value``; the factor is ``copy[subscripts]``. Its `kind` is "padded" where it is
-    larger than the tensor that is its `source`, else "masked".
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A copy of a tensor for one factor of a product, 0 where a condition does not hold.
+
+    ``copy[axes] = value``; the factor is ``copy[subscripts]``, which are affine. Its `kind` is
+    "padded" where it has margins around the tensor that is its `source`, "placed" where it has
+    other places for the same values, "masked" where only the zeros are new.
     """
 
     kind: str
@@ -88,6 +101,13 @@ class Zeroed:
     subscripts: tuple[Expr, ...]
 
     @property
+    def reason(self) -> str:
+        """What the copy is for."""
+        if isinstance(self.value, Indexed):
+            return f"{self.source} where affine subscripts read it"
+        return f"zeros in {self.source} take the place of a condition"
+
+    @property
     def key(self) -> Basic:
         """The value with numbered indices: equal where two copies are."""
         numbers = {axis: Idx(f"_{n}", extent(axis) or 0) for n, axis in enumerate(self.axes)}
@@ -95,17 +115,55 @@ class Zeroed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """Where a tensor is read: for each axis but the samples, the subscript and what it reaches.
+class _Axis:
+    """Along one axis of a tensor, what its copy has: a place for every value of what is `affine`.
 
-    `places` are indices over the values of the subscripts, from the smallest on (`low`); `solved`
-    gives some index of each subscript by its place. `margins` are the conditions under which the
-    places exist.
+    The first place is for the value `low`; at a `place` the copy holds what the tensor has at
+    `source`.
+    """
+
+    affine: Expr
+    place: Idx
+    low: int
+    source: Expr
+
+    @classmethod
+    def of(cls, subscript: Expr) -> _Axis | None:
+        """Return the axis of a copy; None where a subscript depends on several affine terms."""
+        free = set(free_indices(subscript))
+        for part in sympy.preorder_traversal(subscript):
+            if isinstance(part, Expr) and set(free_indices(part)) == free:
+                parts = 1 if is_affine(part) else _parts(part)
+                affine = sympy.expand(parts * part)
+                if is_affine(affine):
+                    low, high = subscript_range(affine)
+                    place = Idx(Dummy(_name(affine), integer=True), high - low + 1)
+                    source = subscript.xreplace({part: (place + low) / parts})
+                    still = free.isdisjoint(free_indices(source))
+                    return cls(affine, place, low, source) if still else None
+        return None
+
+    def margins(self, length: int) -> Iterator[Basic]:
+        """Yield the conditions under which the tensor, which has a `length`, has what is read."""
+        low, high = subscript_range(self.source)
+        moved = self.source == self.place + self.low
+        value, shift = (self.place, self.low) if moved else (self.source, 0)
+        if low < 0:
+            yield value >= -shift
+        if high >= length:
+            yield value < length - shift
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Where a tensor is read: the axes of a copy by the subscripts, but for the samples.
+
+    `solved` gives some index of each subscript by its place. `margins` are the conditions under
+    which the places exist.
     """
 
     leaf: Indexed
-    places: dict[Expr, Idx]
-    low: dict[Expr, int]
+    axes: dict[Expr, _Axis]
     solved: dict[Idx, Expr]
     margins: tuple[Basic, ...]
 
@@ -115,43 +173,55 @@ class _Read:
         lengths = axis_lengths(leaf, shapes)
         if len(lengths) != len(leaf.indices):
             return None
-        read = cls(leaf, {}, {}, {}, ())
+        axes: dict[Expr, _Axis] = {}
         margins: list[Basic] = []
         for subscript, length in zip(leaf.indices, lengths, strict=True):
             if is_sample(subscript):
                 continue
-            if not is_arithmetic(subscript) or subscript in read.places:
+            axis = _Axis.of(subscript) if is_arithmetic(subscript) else None
+            if axis is None or subscript in axes:
                 return None
-            low, high = subscript_range(subscript)
-            place = Idx(Dummy(_name(subscript), integer=True), high - low + 1)
-            read.places[subscript], read.low[subscript] = place, low
-            margins += [place >= -low] if low < 0 else []
-            margins += [place < length - low] if high >= length else []
-        found = solved(read.places, read.places.values(), free_indices(leaf))
-        moved = {place: place + read.low[s] for s, place in read.places.items() if read.low[s]}
+            axes[subscript] = axis
+            margins += axis.margins(length)
+        places = [axis.place for axis in axes.values()]
+        found = solved((axis.affine for axis in axes.values()), places, free_indices(leaf))
+        moved = {axis.place: axis.place + axis.low for axis in axes.values() if axis.low}
         found = {index: substitute(value, moved) for index, value in found.items()}
-        return replace(read, solved=found, margins=tuple(margins))
+        return cls(leaf, axes, found, tuple(margins))
+
+    @property
+    def whole(self) -> bool:
+        """Whether a tile can read the tensor itself."""
+        return not self.margins and all(axis.affine == part for part, axis in self.axes.items())
 
     def expresses(self, condition: Basic) -> bool:
         """Tell whether a condition depends on no more than where the tensor is read."""
-        return set(free_indices(self._placed(condition))) <= set(self.places.values())
+        places = {axis.place for axis in self.axes.values()}
+        return set(free_indices(self._placed(condition))) <= places
 
     def _placed(self, condition: Basic) -> Basic:
         return decided(substitute(condition, self.solved))
 
-    def zeroed(self, conditions: Iterable[Basic], room: int) -> Zeroed:
+    def copied(self, conditions: Iterable[Basic], room: int) -> Copied:
         """Return the copy that is 0 where one of `conditions` does not hold, and in the margins."""
         needed = _needed((*self.margins, *map(self._placed, conditions)))
         source, axes, subscripts = [], [], []
         for index in self.leaf.indices:
-            place = self.places.get(index)
-            axes.append(renewed(index, room) if place is None else place)
-            source.append(axes[-1] if place is None else place + self.low[index])
-            subscripts.append(index if place is None else index - self.low[index])
+            axis = self.axes.get(index)
+            axes.append(renewed(index, room) if axis is None else axis.place)
+            source.append(axes[-1] if axis is None else axis.source)
+            subscripts.append(index if axis is None else axis.affine - axis.low)
         name = name_of(self.leaf)
         value = where(element(name, tuple(source)), And(*needed))
-        kind = "padded" if self.margins else "masked"
-        return Zeroed(kind, name, value, tuple(axes), tuple(subscripts))
+        kind = "padded" if self.margins else "placed" if not self.whole else "masked"
+        return Copied(kind, name, value, tuple(axes), tuple(subscripts))
+
+
+def _parts(expression: Expr) -> int:
+    """Return by what an expression must be multiplied for its terms to have integer factors."""
+    terms = sympy.expand(expression).as_ordered_terms()
+    factors = [term.as_coeff_Mul()[0] for term in terms]
+    return lcm(*(int(factor.q) for factor in factors if factor.is_Rational))
 
 
 def _name(subscript: Expr) -> str:
@@ -170,8 +240,10 @@ def _needed(tests: Sequence[Basic]) -> list[Basic]:
     return list(held)
 
 
-def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Zeroed, ...] | None:
+def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Copied, ...] | None:
     """Return the factors of a product under a condition, 0 where the condition does not hold.
+
+    They are read at affine subscripts.
 
     Copies in lanes have `room` for so many samples. None where no factor can express the
     condition, or where it does not pay.
@@ -190,7 +262,7 @@ def _numbered(index: Idx, number: int) -> Idx:
     return type(index)(label, index.upper + 1)
 
 
-def _renamed(factor: Indexed | Zeroed, names: Mapping[Basic, Basic]) -> Indexed | Zeroed:
+def _renamed(factor: Indexed | Copied, names: Mapping[Basic, Basic]) -> Indexed | Copied:
     if isinstance(factor, Indexed):
         return substitute(factor, names)
     return replace(factor, subscripts=tuple(substitute(s, names) for s in factor.subscripts))
@@ -199,7 +271,7 @@ def _renamed(factor: Indexed | Zeroed, names: Mapping[Basic, Basic]) -> Indexed 
 @lru_cache(maxsize=256)
 def _unguarded(
     body: Expr, known: tuple[tuple[str, tuple[int, ...]], ...], room: int
-) -> tuple[Indexed | Zeroed, ...] | None:
+) -> tuple[Indexed | Copied, ...] | None:
     """Return the factors as `unguarded` does; the kernels of a network have the same products."""
     shapes = dict(known)
     value, condition = guarded(body)
@@ -224,7 +296,7 @@ def _unguarded(
         if not _used(factor, And(*others)):
             return None
     return tuple(
-        read.zeroed(own, room) if own or read.margins else read.leaf
+        read.copied(own, room) if own or not read.whole else read.leaf
         for read, own in zip(reads, tests, strict=True)
     )
 
@@ -235,6 +307,18 @@ def _used(factor: Indexed, condition: Basic) -> bool:
     own = free_indices(factor)
     others = tuple(axis for axis, index in enumerate(indices) if index not in own)
     return bool(grid(condition, indices).any(axis=others).all())
+
+
+def spread(target: Indexed, shapes: Shapes, room: int) -> Copied | None:
+    """Return the tensor in which what is added to `target` lies at affine subscripts.
+
+    Its `value` is the element of the target to which one of its own is added, under a condition
+    where there are more. None where the target's subscripts are affine, or of no use.
+    """
+    if not bent(target):
+        return None
+    read = _Read.of(target, shapes)
+    return None if read is None else read.copied((), room)
 
 
 def gathered(step: Compute, shapes: Shapes) -> Compute | None:

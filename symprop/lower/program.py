@@ -17,6 +17,7 @@ from symprop.indices import index_name
 from symprop.lower.steps import Contract, Matrix, Transpose, extent, length
 from symprop.lower.strategy import Strategy
 from symprop.network import Value, Variable
+from symprop.ranges import is_arithmetic
 
 __all__ = [
     "Assign",
@@ -176,7 +177,7 @@ class Program:
 
     @property
     def work(self) -> int:
-        """Operations of the gradient for one sample, about: a function counts as ten."""
+        """Operations of the gradient for one sample, about: a function of data counts as ten."""
         samples = self.strategy.block if self.strategy.lanes else 1
         return _work(self.gradient.body, samples) // samples
 
@@ -220,7 +221,8 @@ def _work(statements: Iterable[Statement], samples: int) -> int:
                 indices = {*left.rows, *left.columns, *right.rows, *right.columns}
                 total += 2 * prod(extent(index) or samples for index in indices)
             case Assign(_, value):
-                total += 1 + value.count_ops() + 9 * len(value.atoms(Function))
+                functions = (f for f in value.atoms(Function) if not is_arithmetic(f))
+                total += 1 + value.count_ops() + 9 * sum(1 for _ in functions)
     return total
 
 
