@@ -53,12 +53,14 @@ class Printer:
     """Prints expressions over numbers of type `dtype`.
 
     `identifiers` gives the Python names of the formulas' names (a name that is not in
-    it prints as it is), `integers` the names of tensors that hold integers.
+    it prints as it is), `integers` the names of tensors that hold integers. Functions are those of
+    `module`, if one is given.
     """
 
     dtype: str = "float64"
     identifiers: Mapping[str, str] | None = None
     integers: frozenset[str] = frozenset()
+    module: str = ""
 
     def expression(self, node: Expr) -> str:
         """Return the text of a number-valued expression.
@@ -235,7 +237,7 @@ class Printer:
         if name in _RECIPROCALS:
             return self._fraction([], [_RECIPROCALS[name](*node.args)])
         if name in SCALARS:
-            return _Text(f"{name}({inside})")
+            return _Text(f"{self.module}.{name}({inside})" if self.module else f"{name}({inside})")
         if name in _ROUNDING:
             return _Text(f"real(math.{_ROUNDING[name]}({inside}))")
         if name not in _MATH:

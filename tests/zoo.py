@@ -194,17 +194,17 @@ def padding() -> Network:
 
 @member
 def masks() -> Network:
-    """Attention to what came before, whose scores later positions do not have."""
+    """Attention to what came before, of places that are known; later ones have no scores."""
     net = Network("masks")
     s, r, e = net.index("s", 5), net.index("r", 5), net.index("e", 3)
     x, t = net.input("x", s, e), net.target("t", s, e)
     f = net.index("f", 3)
     q, k = (net.parameter(name, e, f, init="glorot_uniform") for name in ("q", "k"))
     Q = net.define("Q", Sum(q[e, f] * x[s, e], e), s, f)
-    K = net.define("K", Sum(k[e, f] * x[s, e], e), s, f)
+    K = net.define("K", Sum(k[e, f] * x[s, e], e) + sin(s * exp(-f)), s, f)
     S = Piecewise((Sum(Q[s, f] * K[r, f], f) / sqrt(3), r <= s), (-1000, True))
     A = net.define("A", symprop.softmax(S, r), s, r)
-    y = net.output("y", Sum(A[s, r] * x[r, e], r), s, e)
+    y = net.output("y", Sum(A[s, r] * cos(s - r) * x[r, e], r), s, e)
     net.loss(
         Sum((y[s, e] - t[s, e]) ** 2, s, e) + Sum(Piecewise((A[s, r] ** 2, r < 2), (0, True)), s, r)
     )

@@ -70,6 +70,9 @@ def listing(program: Program) -> str:
         *_strategy(program.strategy),
         f"work   about {program.work} operations for the gradient of one sample",
     ]
+    for table in program.tables:
+        shape = " x ".join(map(str, table.shape))
+        head += _wrapped(f"{table.name}, {shape}: {text(table.value)}", "table  ", " " * 7)
     kernels = ("\n".join(_kernel(kernel, program)) for kernel in program.kernels)
     return "\n\n".join(["\n".join(head), *kernels])
 
@@ -88,6 +91,10 @@ def as_data(program: Program) -> dict[str, Any]:
     return {
         **_strategy_data(program.strategy),
         "work": program.work,
+        "tables": [
+            {"name": table.name, "shape": list(table.shape), "value": text(table.value)}
+            for table in program.tables
+        ],
         "kernels": [_kernel_data(kernel, program) for kernel in program.kernels],
     }
 

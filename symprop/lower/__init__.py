@@ -44,6 +44,7 @@ from symprop.lower.statements import statements
 from symprop.lower.steps import WHOLE, Compute, Lane, Step
 from symprop.lower.storage import localise
 from symprop.lower.strategy import Layout, Products, Strategy, choose, few
+from symprop.lower.tables import Table, tabulated
 from symprop.lower.unroll import unroll
 from symprop.lower.values import Values
 from symprop.lower.vocabulary import Derived, Vocabulary, vocabulary
@@ -69,9 +70,16 @@ def lower(
     batch_size = network.training.batch_size
     weights = sum(prod(parameter.shape) for parameter in network.parameters)
     strategy = choose(batch_size, _width(derivation), weights, dtype, layout, products)
+    equations = (*derivation.forward, *derivation.backward)
+    tables: tuple[Table, ...] = ()
     with distribute(False):  # keep 2*(y - t), which SymPy would write 2*y - 2*t
+        if not strategy.scalars:  # else there is no memory, and all indices are numbers
+            equations, tables = tabulated(equations, words.taken)
+            words = words.with_tensors({table.name: table.indices for table in tables})
         requests = _requests(words, network, strategy)
-        kernels = {request.name: _kernel(request, derivation, words) for request in requests}
+        kernels = {
+            request.name: _kernel(request, equations, words, network) for request in requests
+        }
         gradient = kernels["gradient"]
         straight = unroll(gradient, words, network.parameters) if strategy.scalars else None
     return Program(
@@ -85,6 +93,7 @@ def lower(
         initial=tuple(initial_value(p, derivation.forward) for p in network.parameters),
         few=kernels.get("few"),
         straight=straight,
+        tables=tables,
     )
 
 
@@ -120,10 +129,12 @@ def _requests(words: Vocabulary, network: Network, strategy: Strategy) -> tuple[
     )
 
 
-def _kernel(request: _Request, derivation: Derived, words: Vocabulary) -> Kernel:
+def _kernel(
+    request: _Request, equations: tuple[Equation, ...], words: Vocabulary, network: Network
+) -> Kernel:
     """Run the passes on the equations that a kernel needs."""
     strategy = request.strategy
-    needed = live((*derivation.forward, *derivation.backward), request.wanted)
+    needed = live(equations, request.wanted)
     equations = live(_shared(needed, words), request.wanted)
     outside = {variable.name for variable in request.outputs}
     lanes = strategy.block if strategy.lanes else 0
@@ -136,7 +147,7 @@ def _kernel(request: _Request, derivation: Derived, words: Vocabulary) -> Kernel
         steps, shapes = accumulate(steps, shapes, taken, lanes)
     outside |= {words.adjoint(name) for name in words.parameters if words.indices[name]}
     nests, kept = localise(schedule(steps), shapes, outside)
-    return _written(request, nests, kept, words, derivation.network)
+    return _written(request, nests, kept, words, network)
 
 
 def _written(

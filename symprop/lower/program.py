@@ -16,6 +16,7 @@ from sympy import Basic, Expr, Function, Idx, Indexed, Symbol
 from symprop.indices import index_name
 from symprop.lower.steps import Contract, Matrix, Transpose, extent, length
 from symprop.lower.strategy import Strategy
+from symprop.lower.tables import Table
 from symprop.network import Value, Variable
 from symprop.ranges import is_arithmetic
 
@@ -161,7 +162,8 @@ class Program:
     returns the sum of the samples' losses, `gradient` returns it too and fills the sum of the
     samples' gradients. `strategy` is that of all but `few`. `taken` holds
     all names in use, `loss_sum` is the scalar in which losses are added up. `straight` is the
-    gradient as a training step uses it where its values are variables.
+    gradient as a training step uses it where its values are variables. `tables` are the constant
+    tensors that the kernels read.
     """
 
     forward: Kernel
@@ -174,6 +176,7 @@ class Program:
     initial: tuple[Initial, ...]
     few: Kernel | None = None
     straight: Straight | None = None
+    tables: tuple[Table, ...] = ()
 
     @property
     def work(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sympy import Idx
@@ -51,6 +51,10 @@ class Vocabulary:
     taken: frozenset[str]
     sample: str
     loss_sum: str
+
+    def with_tensors(self, indices: Mapping[str, tuple[Idx, ...]]) -> Vocabulary:
+        """Return the names with those of more tensors, whose indices are given."""
+        return replace(self, indices={**self.indices, **indices}, taken=self.taken | {*indices})
 
     def adjoint(self, name: str) -> str:
         """Return the name of the adjoint of `name`."""

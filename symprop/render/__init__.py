@@ -8,20 +8,26 @@ version.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Any
 
+from sympy import Symbol
 from sympy.core.parameters import distribute
 
 import symprop
 from symprop import scalar, vectors
+from symprop.equation import Equation
 from symprop.errors import LoweringError
 from symprop.formulas import text
+from symprop.indices import index_name, substitute
 from symprop.lower.program import Initial, Program
+from symprop.lower.steps import element
+from symprop.lower.tables import Table
 from symprop.lower.vocabulary import Derived
 from symprop.network import Network, Variable
 from symprop.options import Options
+from symprop.printer import Printer
 from symprop.render.calls import Calls
 from symprop.render.frames import Frames
 from symprop.render.imports import imports
@@ -63,6 +69,7 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         "size": sum(prod(parameter.shape) for parameter in network.parameters),
         "slots": len(options.optimizer.slots),
         **_tables(network, program),
+        "constants": [joined(_constant(table)) for table in program.tables],
         **frames.kernels(),
         **Calls(frames).context(),
         **Loop(frames).context(),
@@ -130,6 +137,23 @@ def _tables(network: Network, program: Program) -> dict[str, object]:
             {v.name: f'("{kind}", {v.shape}, {bounds.get(v.name, 0)})' for kind, v in kinds}
         ),
     }
+
+
+def _constant(table: Table) -> Iterator[str]:
+    """Yield the lines that make a table, in double precision."""
+    plain = {index: Symbol(index_name(index)) for index in table.indices}
+    names = ", ".join(map(index_name, table.indices))
+    value = Printer(module="math").expression(substitute(table.value, plain))
+    yield f"# {text(Equation(element(table.name, table.indices), table.value))}"
+    yield f"def _{table.name}():"
+    yield f"    table = np.empty({_shape(table.shape)})"
+    one = len(table.indices) == 1
+    yield f"    for {f'({names},)' if one else names} in np.ndindex(table.shape):"
+    yield f"        table[{names}] = {value}"
+    yield "    return table.astype(real)"
+    yield ""
+    yield ""
+    yield f"{table.name} = _{table.name}()"
 
 
 def _table(rows: Mapping[str, str]) -> str:
