@@ -28,7 +28,7 @@ from symprop.render import TEMPLATE, module_context, render, template_source
 from symprop.render.lines import call
 
 ADAM = Options()
-LONG = {"convolution_2d", "functions", "pooling", "skip"}
+LONG = {"convolution_2d", "functions", "padding", "pooling", "skip"}
 """Networks with a statement so long that only the formatter itself could break it its way."""
 
 BUILDERS = {**zoo.ZOO, **{build.__name__: build for build in classics.CLASSICS}}
