@@ -414,6 +414,7 @@ def test_everything_is_written_before_it_is_read(build) -> None:
     network = build()
     program = kernels(network)
     given = {v.name for v in (*network.inputs, *network.targets, *network.parameters)}
+    given |= {table.name for table in program.tables}
     for kernel in program.kernels:
         written = {*given, str(SAMPLES), program.loss_sum} - {program.loss_sum}
         _check(kernel.body, written)

@@ -243,10 +243,8 @@ def _needed(tests: Sequence[Basic]) -> list[Basic]:
 def unguarded(body: Expr, shapes: Shapes, room: int) -> tuple[Indexed | Copied, ...] | None:
     """Return the factors of a product under a condition, 0 where the condition does not hold.
 
-    They are read at affine subscripts.
-
-    Copies in lanes have `room` for so many samples. None where no factor can express the
-    condition, or where it does not pay.
+    All are read at affine subscripts. Copies in lanes have `room` for so many samples. None where
+    no factor can express the condition, or where it does not pay.
     """
     names = {index: _numbered(index, n) for n, index in enumerate(appearing(body))}
     read = {name_of(leaf) for leaf in body.atoms(Indexed)}
