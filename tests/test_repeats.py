@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sympy import Expr, Idx, Symbol, exp, tanh
+from sympy import Expr, Idx, Integer, Symbol, exp, tanh
 
 from symprop.lower.program import Assign, Kernel, Loop, Note, Statement, Storage
 from symprop.lower.steps import LANES, SAMPLES, Lane, element
@@ -77,6 +77,26 @@ def test_the_lines_of_a_function_and_its_call() -> None:
         "            h1[j, sample] = tanh(z1[j, sample]) + h0[j, sample]",
         "    _compact()",
     ]
+
+
+def test_subscripts_that_are_numbers_are_given() -> None:
+    """As those of a step, which reads its own row."""
+    j = Idx(Symbol("j", integer=True), 3)
+
+    def step(n: int, other: int) -> Loop:
+        read = element("x", (Integer(n), j, LANE)) * element("x", (Integer(other), j, LANE))
+        target = element("h", (Integer(n), j, LANE))
+        return over(Assign(target, read + element("x", (Integer(n), j, LANE))))[0]
+
+    repeats = Repeats()
+    lines = Lines(Printer("float32", {str(LANES): "lanes", COUNT: "samples"}))
+    text = list(lines.body(repeats.calls(kernel(step(n, n + 1) for n in range(6)), ())))
+    assert text[2] == "    _loop_1(x, h, 2, 3, 2, samples)"
+    (function,) = repeats.made.values()
+    head, *body = lines.function(function)
+    assert head == "def _loop_1(x, h, at, at2, at3, samples):"
+    assert "h[at3, j, sample] = x[at, j, sample] * x[at2, j, sample] + x[at, j, sample]" in body[-2]
+    assert not calls(step(n, n * n) for n in range(6))  # of 0 and of 1 it is the same row
 
 
 def test_few_loops_stay_where_they_are() -> None:

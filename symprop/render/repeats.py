@@ -1,8 +1,8 @@
-"""Loops that a kernel has several times, with other tensors: functions that are compiled once.
+"""Loops that a kernel has several times, of other tensors: functions that are compiled once.
 
-A recurrent network has a loop once for each of its steps, a deep one of equal layers once for each
-layer. To compile the loops of one function takes a time that grows with the square of their number.
-A call takes some nanoseconds.
+A recurrent network has a loop once for each of its steps, of which each may read its own part of a
+tensor, ``x[3,i]``; a deep one of equal layers has one for each layer. To compile the loops of one
+function takes a time that grows with the square of their number. A call takes some nanoseconds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sympy import Basic, Idx, Indexed, Symbol
+from sympy import Basic, Expr, Idx, Indexed, Integer, Symbol
 
+from symprop.indices import index_name
 from symprop.lower.program import Assign, Branch, Kernel, Loop, Note, Statement, nested
-from symprop.lower.steps import SAMPLES, Lane, length, name_of
+from symprop.lower.steps import SAMPLES, Lane, element, length, name_of
+from symprop.lower.vocabulary import new_name
 
 __all__ = ["Call", "Function", "Repeats"]
 
@@ -30,9 +32,9 @@ takes 2 % more for a step.
 class Function:
     """A loop, with the names that it has where it stands first.
 
-    It is given `arguments`: tensors, numbers, and with `lanes`, which are those of the kernel's
-    strategy, the number of samples. `inherited` are pairs of a tensor and the one among these whose
-    place it takes.
+    It is given `arguments`: tensors, subscripts, numbers, and with `lanes`, which are those of the
+    kernel's strategy, the number of samples. `inherited` are pairs of a tensor and the one among
+    these whose place it takes.
     """
 
     name: str
@@ -79,7 +81,8 @@ class Repeats:
 
     def _call(self, loop: Loop, pattern: _Pattern, lanes: int) -> Call:
         name, inherited = f"_loop_{len(self.made) + 1}", tuple(pattern.inherited.items())
-        new = Function(name, loop, pattern.arguments, inherited, lanes * pattern.lanes)
+        named, arguments = pattern.named(loop)
+        new = Function(name, named, arguments, inherited, lanes * pattern.lanes)
         notes = (statement for statement in nested(loop.body) if isinstance(statement, Note))
         return Call(self.made.setdefault(pattern.key, new), pattern.arguments, tuple(notes))
 
@@ -87,7 +90,8 @@ class Repeats:
 class _Pattern:
     """A statement but for its names: `key` has numbers for them, in the order in which they stand.
 
-    Tensors at one place have one number, so those that a function is given are disjoint. Of the
+    So it has for `constants`, subscripts of one axis at a place. Tensors at one place have one
+    number, so those that a function is given are disjoint. Of the
     variables that are no tensors, `given` have a value before, and `set` get one. Some of its
     loops run over `lanes`; it is made of `loops` alone, or of what is a function already.
     """
@@ -96,6 +100,7 @@ class _Pattern:
         self.places = places
         self.tensors: dict[str, str] = {}
         self.inherited: dict[str, str] = {}
+        self.constants: dict[tuple[str, int, Integer], int] = {}
         self.given: dict[str, None] = {}
         self.set: dict[str, None] = {}
         self.lanes = False
@@ -106,8 +111,24 @@ class _Pattern:
     @property
     def arguments(self) -> tuple[str, ...]:
         """What a function must be given."""
+        return self._arguments(str(value) for _, _, value in self.constants)
+
+    def _arguments(self, subscripts: Iterable[str]) -> tuple[str, ...]:
         counted = (str(SAMPLES),) if self.lanes else ()
-        return (*self.tensors.values(), *self.given, *counted)
+        return (*self.tensors.values(), *subscripts, *self.given, *counted)
+
+    def named(self, loop: Loop) -> tuple[Loop, tuple[str, ...]]:
+        """Return the loop with names for the constants, and what a function of it is given."""
+        taken = {*self.tensors.values(), *self.inherited, *self.given, *self.set}
+        taken |= {index_name(index) for index in self.numbers if isinstance(index, Idx)}
+        names = {each: Symbol(new_name("at", taken), integer=True) for each in self.constants}
+        leaves: dict[Basic, Basic] = {}
+        for leaf in (leaf for part in nested(loop.body) for leaf in _elements(part)):
+            place, parts = self._place(name_of(leaf)), enumerate(leaf.indices)
+            subscripts = (names.get((place, axis, part), part) for axis, part in parts)
+            leaves[leaf] = element(name_of(leaf), tuple(subscripts))
+        body = tuple(_renamed(part, leaves) for part in loop.body)
+        return Loop(loop.index, body), self._arguments(map(str, names.values()))
 
     def _statement(self, statement: Statement) -> Hashable:
         match statement:
@@ -138,7 +159,9 @@ class _Pattern:
 
     def _node(self, node: Basic) -> Hashable:
         if isinstance(node, Indexed):
-            return ("element", self._tensor(name_of(node)), *map(self._node, node.indices))
+            name = name_of(node)
+            parts = (self._subscript(name, axis, part) for axis, part in enumerate(node.indices))
+            return ("element", self._tensor(name), *parts)
         if isinstance(node, Idx):
             return ("index", self._number(node))
         if isinstance(node, Symbol):
@@ -148,8 +171,17 @@ class _Pattern:
             return ("variable", self._number(name))
         return (node.func, *map(self._node, node.args)) if node.args else node
 
+    def _subscript(self, name: str, axis: int, part: Expr) -> Hashable:
+        if not isinstance(part, Integer):
+            return self._node(part)
+        found = self.constants.setdefault((self._place(name), axis, part), len(self.constants))
+        return ("constant", found)
+
+    def _place(self, name: str) -> str:
+        return self.places.get(name, name)
+
     def _tensor(self, name: str) -> int:
-        place = self.places.get(name, name)
+        place = self._place(name)
         first = self.tensors.setdefault(place, name)
         if first != name:
             self.inherited[name] = first
@@ -157,3 +189,29 @@ class _Pattern:
 
     def _number(self, name: object) -> int:
         return self.numbers.setdefault(name, len(self.numbers))
+
+
+def _elements(statement: Statement) -> Iterator[Indexed]:
+    """Yield the tensor elements in a statement, but not in those inside of it."""
+    match statement:
+        case Assign(target, value):
+            yield from (target.atoms(Indexed) | value.atoms(Indexed))
+        case Branch(cases):
+            yield from (leaf for test, _ in cases for leaf in test.atoms(Indexed))
+
+
+def _renamed(statement: Statement, leaves: Mapping[Basic, Basic]) -> Statement:
+    """Return a statement with other tensor elements."""
+    match statement:
+        case Loop(index, body):
+            return Loop(index, tuple(_renamed(part, leaves) for part in body))
+        case Branch(cases):
+            return Branch(
+                tuple(
+                    (test.xreplace(leaves), tuple(_renamed(part, leaves) for part in body))
+                    for test, body in cases
+                )
+            )
+        case Assign(target, value, accumulate):
+            return Assign(target.xreplace(leaves), value.xreplace(leaves), accumulate)
+    return statement
