@@ -9,7 +9,7 @@ import pytest
 import sympy
 import zoo
 from numpy.typing import NDArray
-from sympy import Expr, Idx, Piecewise, Sum, cos, exp, sqrt
+from sympy import Abs, Expr, Idx, Max, Piecewise, Sum, cos, erf, exp, floor, sqrt
 
 import symprop
 from symprop import Network
@@ -60,6 +60,7 @@ def test_a_function_of_indices_is_a_table(value: Expr, expected: Expr, table: Ex
         m * y + (2 * m + 1) ** 2,  # sums and products: no work
         Sum(x / (n - 3), n),  # infinite somewhere
         Sum(x * sqrt(n - 3), n),  # no number
+        y * exp(1000 * m),  # too large
         Sum(cos(n) * x, n) * Sum(cos(long), long),  # a sum, and too long
         y * sigmoid(m),  # no function that Python has
         y * cos(1),  # a number
@@ -123,6 +124,29 @@ def test_sums_with_a_table_are_products(layout: str, dtype: str) -> None:
     # arguments are below 50 and rounded four times: 50*4 units of 2**-53; the table once more
     bound = 200 * 2.0**-53 + np.finfo(dtype).eps / 2
     np.testing.assert_allclose(values, waves("float64"), rtol=0, atol=bound)
+
+
+def test_values_are_those_of_python() -> None:
+    """Of functions that NumPy has not, of choices, and whatever the indices are called."""
+    net = Network("values")
+    m, table = net.index("m", 4), net.index("table", 4)
+    a, b, t = net.input("a", m), net.input("b", table), net.target("t")
+    values = (
+        erf(m) / (m + 1), Max(cos(m), sympy.Rational(1, 3)), sqrt(Abs(m - 2)) * floor(m / 2),
+        Piecewise((exp(-m), m < 2), (5, True)),
+    )  # fmt: skip
+    parts = [net.define(f"y{n}", value * a[m], m)[m] for n, value in enumerate(values)]
+    last = net.output("z", Sum(sqrt(table) * b[table], table) + Sum(sum(parts), m))
+    net.loss((last - t) ** 2)
+    derivation = differentiate(net)
+    program = lower(derivation, layout="lanes")
+    module = load(render(derivation, program, Options()), "values", jit=False)
+    found = {str(each.value): getattr(module, each.name).tolist() for each in program.tables}
+    expected = {str(v): [float(v.subs(m, n)) for n in range(4)] for v in values}
+    expected[str(sqrt(table))] = [n**0.5 for n in range(4)]
+    assert found.keys() == expected.keys()
+    for name, numbers in expected.items():
+        np.testing.assert_allclose(found[name], numbers, rtol=4 * 2.0**-53)
 
 
 def test_the_kernels_are_right() -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import permutations, product
 from math import prod
 
-import numpy as np
+import sympy
 from sympy import Add, Basic, Expr, Function, Idx, Indexed, Integer, Mul, Piecewise, Pow, Symbol
 
 from symprop.equation import Equation
@@ -26,11 +26,12 @@ from symprop.indices import (
     rebind,
     rebuild,
     size,
+    substitute,
 )
 from symprop.lower.steps import element
 from symprop.lower.values import appearing, key, scopes
 from symprop.lower.vocabulary import new_name
-from symprop.ranges import grid, is_arithmetic
+from symprop.ranges import is_arithmetic
 
 __all__ = ["ROOM", "Table", "tabulated"]
 
@@ -106,19 +107,34 @@ class _Tables:
                 return element(table.name, order)
         if prod(map(size, indices)) > ROOM:
             return None
-        with np.errstate(all="ignore"):
-            if not np.isfinite(grid(value, indices)).all():
-                return None
+        if not _is_finite(value, indices):
+            return None
         table = Table(new_name(f"table_{self.owner}", self.taken), indices, value)
         self.known[key(value, indices)] = table
         return element(table.name, indices)
 
 
+def _is_finite(value: Expr, indices: tuple[Idx, ...]) -> bool:
+    """Tell whether Python finds a finite number for all values of the indices."""
+    plain = {index: Symbol(f"q{n}") for n, index in enumerate(indices)}
+    function = sympy.lambdify(list(plain.values()), substitute(value, plain), "math")
+    try:
+        found = [function(*at) for at in product(*(range(size(index)) for index in indices))]
+    except (ArithmeticError, ValueError):
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in found)
+
+
 def _is_still(node: Basic) -> bool:
     """Tell whether a number depends on indices alone, and Python can compute it."""
-    functions = (f for f in node.atoms(Function) if not is_arithmetic(f))
-    known = all(hasattr(math, type(function).__name__) for function in functions)
+    known = all(hasattr(math, type(function).__name__) for function in _functions(node))
     return known and isinstance(node, Expr) and not accesses(node) and not _binds(node)
+
+
+def _functions(node: Basic) -> list[Function]:
+    """Return the functions in a number but those of index arithmetic, and choices."""
+    found = (f for f in node.atoms(Function) if not isinstance(f, Piecewise))
+    return [function for function in found if not is_arithmetic(function)]
 
 
 def _binds(node: Basic) -> bool:
@@ -129,7 +145,7 @@ def _costly(node: Basic) -> bool:
     """Tell whether a number depends on indices alone, and takes more than sums and products."""
     if not _is_still(node) or not free_indices(node):
         return False
-    if any(not is_arithmetic(function) for function in node.atoms(Function)):
+    if _functions(node):
         return True
     powers = (power.exp for power in node.atoms(Pow) if free_indices(power))
     return any(not (isinstance(power, Integer) and power > 0) for power in powers)

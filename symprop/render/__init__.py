@@ -24,7 +24,7 @@ from symprop.indices import index_name, substitute
 from symprop.lower.program import Initial, Program
 from symprop.lower.steps import element
 from symprop.lower.tables import Table
-from symprop.lower.vocabulary import Derived
+from symprop.lower.vocabulary import Derived, new_name
 from symprop.network import Network, Variable
 from symprop.options import Options
 from symprop.printer import Printer
@@ -77,7 +77,8 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         "work": program.work,
         "forms": joined(frames.forms.lines()),
     }
-    called = "\n".join(str(part) for key, part in context.items() if key != "docstring")
+    parts = (part for key, part in context.items() if key != "docstring")
+    called = "\n".join("\n".join(part) if isinstance(part, list) else str(part) for part in parts)
     scalars = _scalars(called, options.dtype)
     return {
         **context,
@@ -142,15 +143,17 @@ def _tables(network: Network, program: Program) -> dict[str, object]:
 def _constant(table: Table) -> Iterator[str]:
     """Yield the lines that make a table, in double precision."""
     plain = {index: Symbol(index_name(index)) for index in table.indices}
+    taken = {*map(index_name, table.indices)}
     names = ", ".join(map(index_name, table.indices))
+    array = new_name("table", taken)
     value = Printer(module="math").expression(substitute(table.value, plain))
     yield f"# {text(Equation(element(table.name, table.indices), table.value))}"
     yield f"def _{table.name}():"
-    yield f"    table = np.empty({_shape(table.shape)})"
+    yield f"    {array} = np.empty({_shape(table.shape)})"
     one = len(table.indices) == 1
-    yield f"    for {f'({names},)' if one else names} in np.ndindex(table.shape):"
-    yield f"        table[{names}] = {value}"
-    yield "    return table.astype(real)"
+    yield f"    for {f'({names},)' if one else names} in np.ndindex({array}.shape):"
+    yield f"        {array}[{names}] = {value}"
+    yield f"    return {array}.astype(real)"
     yield ""
     yield ""
     yield f"{table.name} = _{table.name}()"
