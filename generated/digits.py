@@ -1626,8 +1626,11 @@ def _fit_inputs(W1, b1, W2, b2, x):
 
 
 @_inner
-def _fit_targets(x, t):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(W1, b1, W2, b2, x, t):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(W1, b1, W2, b2, x)
+    if wrong:
+        return wrong
     if len(t) != len(x):
         return "target 't': expected as many samples as in 'x'"
     if t.shape != (len(t), 10):
@@ -1677,10 +1680,7 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(W1, b1, W2, b2, x, t):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(W1, b1, W2, b2, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, t)
+    wrong = _fit_data(W1, b1, W2, b2, x, t)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
@@ -1712,10 +1712,7 @@ def _loss(parameters, x, t):
 @_maker
 def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(W1, b1, W2, b2, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, t)
+    wrong = _fit_data(W1, b1, W2, b2, x, t)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]

@@ -595,8 +595,11 @@ def _fit_inputs(x1, x2):
 
 
 @_inner
-def _fit_targets(x1, t1, t2):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(x1, x2, t1, t2):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(x1, x2)
+    if wrong:
+        return wrong
     if len(t1) != len(x1):
         return "target 't1': expected as many samples as in 'x1'"
     if not _finite(t1):
@@ -665,10 +668,7 @@ def _forward(parameters, x1, x2):
 @_maker
 def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(x1, x2)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x1, t1, t2)
+    wrong = _fit_data(x1, x2, t1, t2)
     if wrong:
         raise ValueError(wrong)
     n = x1.shape[0]
@@ -717,10 +717,7 @@ def _loss(parameters, x1, x2, t1, t2):
 @_maker
 def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, x1, x2, t1, t2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(x1, x2)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x1, t1, t2)
+    wrong = _fit_data(x1, x2, t1, t2)
     if wrong:
         raise ValueError(wrong)
     n = x1.shape[0]

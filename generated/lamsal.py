@@ -619,8 +619,11 @@ def _fit_inputs(i1, i2):
 
 
 @_inner
-def _fit_targets(i1, target_1, target_2):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(i1, i2, target_1, target_2):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(i1, i2)
+    if wrong:
+        return wrong
     if len(target_1) != len(i1):
         return "target 'target_1': expected as many samples as in 'i1'"
     if not _finite(target_1):
@@ -689,10 +692,7 @@ def _forward(parameters, i1, i2):
 @_maker
 def _loss_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(i1, i2)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(i1, target_1, target_2)
+    wrong = _fit_data(i1, i2, target_1, target_2)
     if wrong:
         raise ValueError(wrong)
     n = i1.shape[0]
@@ -741,10 +741,7 @@ def _loss(parameters, i1, i2, target_1, target_2):
 @_maker
 def _backward_blocks(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, target_2, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(i1, i2)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(i1, target_1, target_2)
+    wrong = _fit_data(i1, i2, target_1, target_2)
     if wrong:
         raise ValueError(wrong)
     n = i1.shape[0]

@@ -429,8 +429,11 @@ def _fit_inputs(x):
 
 
 @_inner
-def _fit_targets(x, t):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(x, t):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(x)
+    if wrong:
+        return wrong
     if len(t) != len(x):
         return "target 't': expected as many samples as in 'x'"
     if not _finite(t):
@@ -471,10 +474,7 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(w1, b1, w2, b2, x, t):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, t)
+    wrong = _fit_data(x, t)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
@@ -500,10 +500,7 @@ def _loss(parameters, x, t):
 @_maker
 def _backward_blocks(w1, b1, w2, b2, x, t, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, t)
+    wrong = _fit_data(x, t)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]

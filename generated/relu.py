@@ -516,8 +516,11 @@ def _fit_inputs(Wh, Bh, Wo, Bo, x):
 
 
 @_inner
-def _fit_targets(x, y):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(Wh, Bh, Wo, Bo, x, y):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
+    if wrong:
+        return wrong
     if len(y) != len(x):
         return "target 'y': expected as many samples as in 'x'"
     if y.shape != (len(y), 2):
@@ -556,10 +559,7 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(Wh, Bh, Wo, Bo, x, y):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, y)
+    wrong = _fit_data(Wh, Bh, Wo, Bo, x, y)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
@@ -581,10 +581,7 @@ def _loss(parameters, x, y):
 @_maker
 def _backward_blocks(Wh, Bh, Wo, Bo, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(Wh, Bh, Wo, Bo, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, y)
+    wrong = _fit_data(Wh, Bh, Wo, Bo, x, y)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]

@@ -749,8 +749,11 @@ def _fit_inputs(W1, b1, W2, b2, W3, x):
 
 
 @_inner
-def _fit_targets(x, y):
-    """Return why no kernel can read the targets, "" if one can."""
+def _fit_data(W1, b1, W2, b2, W3, x, y):
+    """Return why no kernel can read the parameters, inputs or targets, "" if one can."""
+    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
+    if wrong:
+        return wrong
     if len(y) != len(x):
         return "target 'y': expected as many samples as in 'x'"
     if not _finite(y):
@@ -804,10 +807,7 @@ def _forward(parameters, x):
 @_maker
 def _loss_blocks(W1, b1, W2, b2, W3, b3, x, y):
     """Return the mean loss, block by block."""
-    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, y)
+    wrong = _fit_data(W1, b1, W2, b2, W3, x, y)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
@@ -846,10 +846,7 @@ def _loss(parameters, x, y):
 @_maker
 def _backward_blocks(W1, b1, W2, b2, W3, b3, x, y, gradient):
     """Return the mean loss and fill its gradients, block by block."""
-    wrong = _fit_inputs(W1, b1, W2, b2, W3, x)
-    if wrong:
-        raise ValueError(wrong)
-    wrong = _fit_targets(x, y)
+    wrong = _fit_data(W1, b1, W2, b2, W3, x, y)
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]

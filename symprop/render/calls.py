@@ -50,12 +50,18 @@ class Calls:
         network = self.frames.network
         inputs = [variable.name for variable in network.inputs]
         targets = [variable.name for variable in network.targets]
+        given, wrong = [*self._tensors, *inputs], self.frames.named["wrong"]
+        before = [
+            *call(f"{wrong} = _fit_inputs(", given, depth=1),
+            f"    if {wrong}:",
+            f"        return {wrong}",
+        ]
         return {
             "subscripts": bool(network.index_inputs),
-            "inputs_signature": joined(call("def _fit_inputs(", [*self._tensors, *inputs], "):")),
+            "inputs_signature": joined(call("def _fit_inputs(", given, "):")),
             "inputs_fit": joined([*self._fit_parameters(), *self._fit("input"), _FITS]),
-            "targets_signature": joined(call("def _fit_targets(", [inputs[0], *targets], "):")),
-            "targets_fit": joined([*self._fit("target"), _FITS]) if targets else "",
+            "data_signature": joined(call("def _fit_data(", [*given, *targets], "):")),
+            "data_fit": joined([*before, *self._fit("target"), _FITS]) if targets else "",
         }
 
     @property
@@ -198,19 +204,14 @@ class Calls:
 
     def _fitted(self, kernel: Kernel) -> Iterator[str]:
         """Yield the checks, before any room is made: a refusal would not free it."""
-        frames, inputs = self.frames, [v.name for v in self.frames.network.inputs]
-        yield from self._refused("_fit_inputs(", [*self._tensors, *inputs])
-        if frames.network.targets and kernel.name != "forward":
-            targets = [v.name for v in frames.network.targets]
-            yield from self._refused("_fit_targets(", [inputs[0], *targets])
-        yield f"    {frames.named['n']} = {kernel.data[0].name}.shape[0]"
-
-    def _refused(self, check: str, arguments: list[str]) -> Iterator[str]:
-        """Yield the lines that refuse arguments for the reason that a check returns."""
-        wrong = self.frames.named["wrong"]
-        yield from call(f"{wrong} = {check}", arguments, depth=1)
-        yield f"    if {wrong}:"
-        yield f"        raise ValueError({wrong})"
+        network, named = self.frames.network, self.frames.named
+        aimed = network.targets and kernel.name != "forward"
+        data = self.frames.data if aimed else network.inputs
+        check = f"{named['wrong']} = _fit_{'data' if aimed else 'inputs'}("
+        yield from call(check, [*self._tensors, *(v.name for v in data)], depth=1)
+        yield f"    if {named['wrong']}:"
+        yield f"        raise ValueError({named['wrong']})"
+        yield f"    {named['n']} = {kernel.data[0].name}.shape[0]"
 
     def _workspace(self, kernel: Kernel, depth: int) -> Iterator[str]:
         """Yield the line that makes room for what a kernel in rows computes."""
