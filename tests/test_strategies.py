@@ -455,6 +455,10 @@ def alone(name: str) -> Derivation:
     return differentiate(net)
 
 
+FEW_POINTS: Any = {"points": ("moderate",), "samples": 2, "steps": 2}
+"""What is verified where not the values matter, but how they are updated."""
+
+
 @pytest.mark.parametrize("name", ["classifier", "skip", "convolution", "gates"])
 def test_weights_element_by_element_are_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of one sample, which are done so, and of several, which are not."""
@@ -464,7 +468,7 @@ def test_weights_element_by_element_are_right(name: str, monkeypatch: pytest.Mon
     source = render(made, program, Options("float64", find("adam")))
     kernels = load(source, name, jit=False)
     with np.errstate(all="ignore"):
-        report = symprop.verify(made.network, module=kernels, derivation=made, samples=2, steps=2)
+        report = symprop.verify(made.network, module=kernels, derivation=made, **FEW_POINTS)
     assert report.ok, str(report)
 
 
@@ -477,7 +481,7 @@ def test_a_wrong_element_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert broken != source
     kernels = load(broken, "broken", jit=False)
     with np.errstate(all="ignore"):
-        report = symprop.verify(made.network, module=kernels, derivation=made, samples=2, steps=2)
+        report = symprop.verify(made.network, module=kernels, derivation=made, **FEW_POINTS)
     assert {row.name for row in report.rows if not row.ok} >= {"W1"}
     assert all("1 sample" in row.point for row in report.rows if not row.ok)
 
