@@ -49,7 +49,7 @@ def test_formulas_of_random_networks_are_the_derivatives(network: Network) -> No
     assert disagreements(network) == []
 
 
-@settings(QUICK, max_examples=8)
+@settings(QUICK, max_examples=10)
 @given(networks())
 def test_kernels_of_random_networks_are_right(network: Network) -> None:
     derivation = symprop.differentiate(network)
