@@ -26,7 +26,7 @@ from sympy import (
     Sum,
     floor,
     tanh,
-)  # fmt: skip
+)
 
 import symprop
 from symprop import Network

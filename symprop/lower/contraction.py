@@ -247,12 +247,13 @@ class _Contraction:
         value, condition = guarded(step.value)
         for term in Add.make_args(value):
             number, bare = term.as_independent(Indexed, as_Add=False)
-            whole = self._summed(replace(step, value=where(bare, condition)))
+            part = replace(step, value=where(bare, condition))
+            whole = self._summed(part)
             product = None if whole is None else self._product(whole.target, whole.value)
             if whole is not None and product is not None:
                 self._add_product(whole, number, product)
             elif whole is None:
-                if not self._spread(replace(step, value=where(bare, condition)), number):
+                if not self._spread(part, number):
                     rest.append(term)
             elif not (
                 self._reordered(whole, number) or self._partly(step, number, bare, condition)

@@ -92,11 +92,12 @@ class _Tables:
 
     def _parted(self, node: Mul | Add) -> Expr:
         """Make one table of all the terms or factors that are functions of indices."""
-        still = node.func(*(part for part in node.args if _is_still(part) and free_indices(part)))
-        table = self._table(still) if _costly(still) else None
+        still = [part for part in node.args if _is_still(part) and free_indices(part)]
+        whole = node.func(*still)
+        table = self._table(whole) if _costly(whole) else None
         if table is None:
             return rebuild(node, map(self._visit, node.args))
-        others = (part for part in node.args if not (_is_still(part) and free_indices(part)))
+        others = (part for part in node.args if part not in still)
         return node.func(table, *map(self._visit, others))
 
     def _table(self, value: Expr) -> Indexed | None:
