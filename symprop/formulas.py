@@ -129,7 +129,7 @@ def _is_local_derivative(factor: Expr) -> bool:
 
 
 def _is_adjoint(factor: Expr) -> bool:
-    return any("/d" in str(symbol) for symbol in factor.atoms(Symbol))
+    return any("/d" in symbol.name for symbol in factor.atoms(Symbol))
 
 
 def _factor_rank(factor: Expr, local: bool) -> tuple[int, int]:

@@ -8,12 +8,13 @@ that no bound index is ever captured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import count
+from typing import TypeVar
 
 import sympy
-from sympy import Basic, Dummy, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
+from sympy import Basic, Dummy, Expr, Idx, Indexed, IndexedBase, Mul, Piecewise, Sum, Symbol
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import BooleanAtom
 
@@ -40,6 +41,11 @@ __all__ = [
     "summation",
     "where",
 ]
+
+_Names = dict[Basic, Idx]
+"""What the indices that a node binds are called instead."""
+
+_Scope = TypeVar("_Scope")
 
 
 def size(index: Idx) -> int:
@@ -80,6 +86,7 @@ def free_indices(expression: Basic) -> tuple[Idx, ...]:
     return tuple(sorted(_free(expression), key=lambda index: index.sort_key()))
 
 
+@lru_cache(maxsize=4096)
 def _free(expression: Basic) -> frozenset[Idx]:
     if isinstance(expression, Idx):
         return frozenset((expression,))
@@ -113,73 +120,46 @@ def substitute(expression: Basic, mapping: Mapping[Basic, Basic]) -> Basic:
     >>> substitute(Sum(x[i] * x[j], i), {j: i}) == Sum(x[i] * x[i], i)
     False
     """
-    if not mapping:
-        return expression
-    if isinstance(expression, Idx | Symbol):
-        return mapping.get(expression, expression)
-    if not expression.args:
-        return expression
-    bound = bound_indices(expression)
-    if not bound:
-        return rebuild(expression, [_substitute_base(part, mapping) for part in expression.args])
-    inner = {old: new for old, new in mapping.items() if old not in bound}
-    arriving = frozenset().union(*(_free(new) for new in inner.values()))
-    renamed = {index: fresh(index) for index in bound if index in arriving}
-    body = substitute(expression.args[0], inner | renamed)
-    return rebind(
-        expression,
-        body,
-        [renamed.get(index, index) for index in bound],
-        [substitute(part, mapping) for part in _outside(expression)],
-    )
+
+    def away(node: Basic, mapping: Mapping[Basic, Basic], _: None) -> tuple[_Names, None]:
+        bound = bound_indices(node)
+        arriving = frozenset[Idx]().union(*(_free(n) for o, n in mapping.items() if o not in bound))
+        return {index: fresh(index) if index in arriving else index for index in bound}, None
+
+    return _renamed(expression, mapping, away, None) if mapping else expression
 
 
-def _substitute_base(part: Basic, mapping: Mapping[Basic, Basic]) -> Basic:
-    """Substitute in an argument, leaving the name of an indexed tensor alone."""
-    return part if isinstance(part, sympy.IndexedBase) else substitute(part, mapping)
+def freshen(expression: Basic, mapping: Mapping[Basic, Basic] | None = None) -> Basic:
+    """Give every bound index of `expression` a fresh one, so that no two nodes share one.
+
+    Free indices and scalar symbols are replaced as by `substitute`.
+    """
+
+    def anew(node: Basic, _mapping: Mapping[Basic, Basic], _: None) -> tuple[_Names, None]:
+        return {index: fresh(index) for index in bound_indices(node)}, None
+
+    return _renamed(expression, mapping or {}, anew, None)
 
 
-def freshen(expression: Basic) -> Basic:
-    """Give every bound index of `expression` a fresh one, so that no two nodes share one."""
-    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
-        return expression
-    bound = bound_indices(expression)
-    if not bound:
-        return rebuild(expression, map(freshen, expression.args))
-    renamed = {index: fresh(index) for index in bound}
-    body = substitute(freshen(expression.args[0]), renamed)
-    return rebind(
-        expression,
-        body,
-        [renamed[index] for index in bound],
-        [freshen(part) for part in _outside(expression)],
-    )
-
-
-def canonical(expression: Basic, depth: int = 0) -> Basic:
+def canonical(expression: Basic, mapping: Mapping[Basic, Basic] | None = None) -> Basic:
     """Name every bound index after its nesting depth: equal up to renaming becomes equal.
+
+    Free indices and scalar symbols are replaced as by `substitute`.
 
     >>> i, j = Idx("i", 3), Idx("j", 3)
     >>> x = sympy.IndexedBase("x")
     >>> canonical(Sum(x[i], i)) == canonical(Sum(x[j], j))
     True
     """
-    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
-        return expression
-    bound = bound_indices(expression)
-    if not bound:
-        return rebuild(expression, [canonical(part, depth) for part in expression.args])
-    renamed = {
-        index: Idx(Symbol(f"_{depth + offset}", integer=True), size(index))
-        for offset, index in enumerate(bound)
-    }
-    body = canonical(substitute(expression.args[0], renamed), depth + len(bound))
-    return rebind(
-        expression,
-        body,
-        [renamed[index] for index in bound],
-        [canonical(part, depth) for part in _outside(expression)],
-    )
+
+    def placed(node: Basic, _mapping: Mapping[Basic, Basic], depth: int) -> tuple[_Names, int]:
+        found = {
+            index: Idx(Symbol(f"_{place}", integer=True), size(index))
+            for place, index in enumerate(bound_indices(node), depth)
+        }
+        return found, depth + len(bound_indices(node))
+
+    return _renamed(expression, mapping or {}, placed, 0)
 
 
 def name_bound(expression: Basic, taken: Iterable[str] = ()) -> Basic:
@@ -188,31 +168,45 @@ def name_bound(expression: Basic, taken: Iterable[str] = ()) -> Basic:
     `taken` holds the names that are in use around `expression`. The free indices
     must have printable names already.
     """
-    used = {*taken, *map(index_name, free_indices(expression))}
-    return _name_bound(expression, used)
+
+    def named(
+        node: Basic, mapping: Mapping[Basic, Basic], used: frozenset[str]
+    ) -> tuple[_Names, frozenset[str]]:
+        if isinstance(node, Normalisation) and _same_place(node):
+            return {node.bound[0]: mapping.get(node.at, node.at)}, used
+        found: _Names = {}
+        for index in bound_indices(node):
+            name = next(name for name in numbered(index_name(index)) if name not in used)
+            used |= {name}
+            found[index] = Idx(name, size(index))
+        return found, used
+
+    used = frozenset((*taken, *map(index_name, free_indices(expression))))
+    return _renamed(expression, {}, named, used)
 
 
-def _name_bound(expression: Basic, used: set[str]) -> Basic:
-    if not expression.args or isinstance(expression, Idx | Indexed | Symbol):
-        return expression
-    bound = bound_indices(expression)
+def _renamed(
+    node: Basic,
+    mapping: Mapping[Basic, Basic],
+    choose: Callable[[Basic, Mapping[Basic, Basic], _Scope], tuple[_Names, _Scope]],
+    scope: _Scope,
+) -> Basic:
+    """Replace free indices and scalar symbols by `mapping`, and bound indices by those chosen.
+
+    `choose` is given a node that binds, what is replaced around it, and its scope; it returns the
+    new indices and the scope of the body.
+    """
+    if isinstance(node, Idx | Symbol):
+        return mapping.get(node, node)
+    if not node.args or isinstance(node, IndexedBase):
+        return node
+    bound = bound_indices(node)
     if not bound:
-        return rebuild(expression, [_name_bound(part, used) for part in expression.args])
-    renamed: dict[Idx, Idx] = {}
-    inside = set(used)
-    if isinstance(expression, Normalisation) and _same_place(expression):
-        renamed[bound[0]] = expression.at
-    for index in bound if not renamed else ():
-        name = next(name for name in numbered(index_name(index)) if name not in inside)
-        inside.add(name)
-        renamed[index] = Idx(name, size(index))
-    body = _name_bound(substitute(expression.args[0], renamed), inside)
-    return rebind(
-        expression,
-        body,
-        [renamed[index] for index in bound],
-        [_name_bound(part, used) for part in _outside(expression)],
-    )
+        return rebuild(node, [_renamed(part, mapping, choose, scope) for part in node.args])
+    names, inner = choose(node, mapping, scope)
+    body = _renamed(node.args[0], {**mapping, **names}, choose, inner)
+    outside = [_renamed(part, mapping, choose, scope) for part in _outside(node)]
+    return rebind(node, body, [names[index] for index in bound], outside)
 
 
 def _same_place(node: Normalisation) -> bool:
@@ -281,15 +275,15 @@ def accesses(expression: Basic) -> tuple[Expr, ...]:
     >>> accesses(b + Sum(x[i] ** 2, i))
     (b, x[i])
     """
-    found = {
-        node
-        for node in sympy.preorder_traversal(expression)
-        if isinstance(node, Indexed)
-        or (isinstance(node, Symbol) and not isinstance(node, Idx | Dummy))
-    }
-    labels = {leaf.base.label for leaf in found if isinstance(leaf, Indexed)}
-    labels |= {index.label for index in expression.atoms(Idx)}
-    return tuple(sorted(found - labels, key=lambda leaf: leaf.sort_key()))
+    return tuple(sorted(set(_leaves(expression)), key=lambda leaf: leaf.sort_key()))
+
+
+def _leaves(node: Basic) -> Iterator[Expr]:
+    if isinstance(node, Indexed | Symbol) and not isinstance(node, Dummy):
+        yield node
+    if not isinstance(node, Idx | IndexedBase):  # whose parts are names
+        for part in node.args:
+            yield from _leaves(part)
 
 
 def is_condition(node: Basic) -> bool:
@@ -354,7 +348,13 @@ def rebuild(node: Basic, parts: Iterable[Basic]) -> Basic:
         first, *others = parts = tuple(parts)
         if not all(isinstance(part, Expr) and (part - first).is_number for part in others):
             return node.func(*parts, evaluate=False)
-    return node.func(*parts)
+    return _indexed(*parts) if isinstance(node, Indexed) else node.func(*parts)
+
+
+@lru_cache(maxsize=4096)
+def _indexed(base: IndexedBase, *subscripts: Expr) -> Indexed:
+    """Return an element of a tensor; SymPy takes 50 us to work out what is known of it."""
+    return Indexed(base, *subscripts)
 
 
 def branches(node: Piecewise) -> tuple[tuple[Expr, Basic], ...]:

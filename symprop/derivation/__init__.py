@@ -259,7 +259,7 @@ class _Reverse:
         if seed == 0:
             return
         own = {index: fresh(index) for index in equation.indices}
-        rhs = substitute(freshen(equation.rhs), own)
+        rhs = freshen(equation.rhs, own)
         if isinstance(seed, IndexedBase):
             seed = seed[tuple(own.values())]
         for part in self._visit(rhs, _Path(seed, tuple(own.values()))):

@@ -9,7 +9,7 @@ from sympy import Basic, Idx, Indexed, Sum, Symbol
 
 from symprop.equation import name_of
 from symprop.functions import Normalisation, Reduction
-from symprop.indices import bound_indices, freshen, rebuild, substitute, summation
+from symprop.indices import bound_indices, freshen, rebuild, summation
 from symprop.network import Equation
 
 __all__ = ["expanded", "expanded_size"]
@@ -25,7 +25,7 @@ def expanded(expression: Basic, definitions: Mapping[str, Equation]) -> Basic:
         equation = definitions[name]
         subscripts = expression.indices if isinstance(expression, Indexed) else ()
         mapping = dict(zip(equation.indices, subscripts, strict=True))
-        return substitute(freshen(expanded(equation.rhs, definitions)), mapping)
+        return freshen(expanded(equation.rhs, definitions), mapping)
     if not expression.args or isinstance(expression, Idx):
         return expression
     if isinstance(expression, Sum):

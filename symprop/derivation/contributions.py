@@ -168,7 +168,7 @@ def gathered(scatter: Equation, own: tuple[Idx, ...]) -> Expr:
     reached = [substitute(subscript, mapping) for subscript in subscripts]
     conditions = [sympy.Eq(s, place) for s, place in zip(reached, own, strict=True) if s != place]
     conditions += within(mapping)
-    value = substitute(substitute(freshen(scatter.rhs), loops), mapping)
+    value = substitute(freshen(scatter.rhs, loops), mapping)
     total = summed(value, conditions, (index for index in loops.values() if index not in mapping))
     return name_bound(total, map(index_name, own))
 

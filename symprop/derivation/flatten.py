@@ -35,7 +35,6 @@ from symprop.indices import (
     rebind,
     rebuild,
     size,
-    substitute,
     summation,
     where,
 )
@@ -152,7 +151,7 @@ class _Flattener:
         if condition is not sympy.true and set(free_indices(condition)) <= set(indices):
             value = where(value, condition)
         places = {index: Idx(f"_at{n}", size(index)) for n, index in enumerate(indices)}
-        key = canonical(substitute(value, places))
+        key = canonical(value, places)
         if key not in self.named:
             self.named[key] = self._define(value, prefix, indices)
         symbol = self.named[key]

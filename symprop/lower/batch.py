@@ -191,7 +191,7 @@ class _Batch:
         self.done.append(
             Compute(
                 element(equation.name, self._with_sample(own, sample) if target else tuple(own)),
-                self._sampled_reads(substitute(freshen(value), renamed), sample),
+                self._sampled_reads(freshen(value, renamed), sample),
                 self._with_sample(renamed.values(), sample) if inside else tuple(renamed.values()),
                 add,
                 "" if quiet else text(equation),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sympy import Basic, Dummy, Expr, Idx, Indexed, IndexedBase, Symbol
 
@@ -99,6 +100,7 @@ def length(index: Idx) -> int | Symbol:
     return LANES if isinstance(index, Lane) else count
 
 
+@lru_cache(maxsize=4096)  # SymPy takes 50 us to work out what is known of an element
 def element(name: str, subscripts: tuple[Expr, ...] = ()) -> Symbol | Indexed:
     """Return the scalar, or the element of the tensor, called `name`."""
     return IndexedBase(name, real=True)[subscripts] if subscripts else Symbol(name, real=True)

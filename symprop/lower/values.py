@@ -17,7 +17,6 @@ from symprop.indices import (
     name_bound,
     numbered,
     size,
-    substitute,
     where,
 )
 from symprop.lower.steps import element, name_of
@@ -48,7 +47,7 @@ def key(value: Expr, indices: tuple[Idx, ...]) -> Basic:
     True
     """
     places = {index: Idx(f"_at{n}", size(index)) for n, index in enumerate(indices)}
-    return canonical(substitute(value, places))
+    return canonical(value, places)
 
 
 def scopes(node: Basic) -> tuple[Basic, ...]:
