@@ -315,15 +315,14 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
     lanes = _lanes(samples, 8)
     max_z = _tensor(workspace, 0, (32,))
     sum_z = _tensor(workspace, 40, (32,))
-    total_L = _tensor(workspace, 80, (32,))
-    net_h = _tensor(workspace, 120, (32, 32))
-    h = _tensor(workspace, 120, (32, 32))
-    z = _tensor(workspace, 1152, (10, 32))
+    net_h = _tensor(workspace, 80, (32, 32))
+    h = _tensor(workspace, 80, (32, 32))
+    z = _tensor(workspace, 1112, (10, 32))
+    product_L = _tensor(workspace, 80, (32,))
     L = _tensor(workspace, 0, (32,))
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
-        total_L[s] = 0.0
     loss_sum = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
     _product_1(W1, x, net_h, b1, lanes)
@@ -337,16 +336,16 @@ def _loss_block(W1, b1, W2, b2, x, t, samples, workspace):
         for s in range(lanes):
             # max_z = reduce_max(z[k], k)
             max_z[s] = maximum(max_z[s], z[k, s])
-            total_L[s] += t[k, s] * z[k, s]
     for k in range(10):
         for s in range(lanes):
             # exp_z[k] = exp(z[k] - max_z)
             exp_z = exp(z[k, s] - max_z[s])
             # sum_z = Sum(exp_z[k], k)
             sum_z[s] += exp_z
+    # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
+    _product_5(t, z, product_L, lanes)
     for s in range(lanes):
-        # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
-        L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
+        L[s] = log(sum_z[s]) + max_z[s] - product_L[s]
     for s in range(samples):
         loss_sum += L[s]
     _compact()
@@ -361,17 +360,17 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     one = _tensor(workspace, 0, (1,))
     max_z = _tensor(workspace, 16, (32,))
     sum_z = _tensor(workspace, 56, (32,))
-    total_L = _tensor(workspace, 96, (32,))
-    net_h = _tensor(workspace, 136, (32, 32))
-    h = _tensor(workspace, 136, (32, 32))
-    z = _tensor(workspace, 1168, (10, 32))
-    exp_z = _tensor(workspace, 1168, (10, 32))
-    d_z = _tensor(workspace, 1168, (10, 32))
+    net_h = _tensor(workspace, 96, (32, 32))
+    h = _tensor(workspace, 96, (32, 32))
+    z = _tensor(workspace, 1128, (10, 32))
+    exp_z = _tensor(workspace, 1456, (10, 32))
+    d_z = _tensor(workspace, 1456, (10, 32))
+    product_L = _tensor(workspace, 1784, (32,))
     L = _tensor(workspace, 16, (32,))
-    d_h = _tensor(workspace, 1496, (32, 32))
-    d_net_h = _tensor(workspace, 1496, (32, 32))
-    dL_dnet_h_T = _tensor(workspace, 2528, (32, 32))
-    dL_dz_T = _tensor(workspace, 1496, (32, 10))
+    d_h = _tensor(workspace, 1784, (32, 32))
+    d_net_h = _tensor(workspace, 1784, (32, 32))
+    dL_dnet_h_T = _tensor(workspace, 2816, (32, 32))
+    dL_dz_T = _tensor(workspace, 1128, (32, 10))
     g_W1 = _tensor(gradient, 0, (64, 32))
     g_b1 = _tensor(gradient, 2048, (32,))
     g_W2 = _tensor(gradient, 2080, (32, 10))
@@ -380,7 +379,6 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
     for s in range(lanes):
         max_z[s] = -math.inf
         sum_z[s] = 0.0
-        total_L[s] = 0.0
     loss_sum = 0.0
     # net_h[j] = Sum(W1[i,j]*x[i], i) + b1[j]
     _product_1(W1, x, net_h, b1, lanes)
@@ -394,7 +392,6 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
         for s in range(lanes):
             # max_z = reduce_max(z[k], k)
             max_z[s] = maximum(max_z[s], z[k, s])
-            total_L[s] += t[k, s] * z[k, s]
     for k in range(10):
         for s in range(lanes):
             # exp_z[k] = exp(z[k] - max_z)
@@ -407,25 +404,26 @@ def _gradient_block(W1, b1, W2, b2, x, t, samples, gradient, workspace):
             p = exp_z[k, s] / sum_z[s]
             # dL/dz[k] = p[k] - t[k]
             d_z[k, s] = p - t[k, s]
+    # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
+    _product_5(t, z, product_L, lanes)
     for s in range(lanes):
-        # L = log(sum_z) + max_z - Sum(t[k]*z[k], k)
-        L[s] = log(sum_z[s]) + max_z[s] - total_L[s]
+        L[s] = log(sum_z[s]) + max_z[s] - product_L[s]
     # dL/dh[j] = Sum(W2[j,k]*dL/dz[k], k)
-    _product_5(W2, d_z, d_h, lanes)
+    _product_6(W2, d_z, d_h, lanes)
     for j in range(32):
         for s in range(lanes):
             # dL/dnet_h[j] = dL/dh[j]*(1 - h[j]**2)
             d_net_h[j, s] = d_h[j, s] * (1 - h[j, s] * h[j, s])
     _exchange_1(d_net_h, dL_dnet_h_T, lanes)
     # dL/dW1[i,j] = x[i]*dL/dnet_h[j]
-    _product_6(x, dL_dnet_h_T, g_W1, samples)
+    _product_7(x, dL_dnet_h_T, g_W1, samples)
     _exchange_2(d_z, dL_dz_T, lanes)
     # dL/dW2[j,k] = h[j]*dL/dz[k]
-    _product_7(h, dL_dz_T, g_W2, samples)
+    _product_8(h, dL_dz_T, g_W2, samples)
     # dL/db1[j] = dL/dnet_h[j]
-    _product_8(one, dL_dnet_h_T, g_b1, samples)
+    _product_9(one, dL_dnet_h_T, g_b1, samples)
     # dL/db2[k] = dL/dz[k]
-    _product_9(one, dL_dz_T, g_b2, samples)
+    _product_10(one, dL_dz_T, g_b2, samples)
     for s in range(samples):
         loss_sum += L[s]
     _compact()
@@ -854,9 +852,9 @@ class _Writer:
         size, self.registers = _registers(*context.codegen().magic_tuple())
         self.builder = builder
         self.bytes = 4 if isinstance(element, ir.FloatType) else 8
-        self.lanes = size // self.bytes
+        self.element, self.lanes = element, size // self.bytes
         self.vector = ir.VectorType(element, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.zero = self.zeros(self.lanes)
 
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
@@ -874,52 +872,70 @@ class _Writer:
         terms += [self.index(known)] if known or not terms else []
         return reduce(self.builder.add, terms)
 
+    def size(self, width: int) -> int:
+        """Return the lanes of the vector for so many elements: half a one of 512 bits may do.
+
+        Some processors take two cycles for a whole one; smaller ones take no less than a half.
+        """
+        half = 32 // self.bytes
+        return half if width <= half < self.lanes else self.lanes
+
+    def zeros(self, lanes: int) -> Any:
+        """Return a vector of zeros."""
+        return ir.Constant(ir.VectorType(self.element, lanes), [0.0] * lanes)
+
     def call(self, name: str, result: Any, *values: Any) -> Any:
-        """Call an LLVM intrinsic; a star in its name is the type of a vector."""
+        """Call an LLVM intrinsic; a star in its name is the type of its first vector."""
         kind = ir.FunctionType(result, [value.type for value in values])
-        full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
+        lanes = next((v.type.count for v in values if isinstance(v.type, ir.VectorType)), 0)
+        full = name.replace("*", f"v{lanes}f{8 * self.bytes}")
         return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
 
     def address(self, pointer: Any, start: Any, size: int) -> Any:
         """Return the address of a vector of `size` elements."""
-        kind = ir.VectorType(self.vector.element, size)
+        kind = ir.VectorType(self.element, size)
         return self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
 
-    def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
-        """Return the address of a vector, its alignment, and the mask of its first lanes."""
-        mask = [int(lane < width) for lane in range(self.lanes)]
+    def place(self, pointer: Any, start: Any, width: int, lanes: int) -> tuple[Any, Any, Any]:
+        """Return the address of a vector, its alignment, and the mask of `width` of its lanes."""
+        mask = [int(lane < width) for lane in range(lanes)]
         return (
-            self.address(pointer, start, self.lanes),
+            self.address(pointer, start, lanes),
             ir.Constant(_WORD, self.bytes),
-            ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
+            ir.Constant(ir.VectorType(_FLAG, lanes), mask),
         )
 
-    def load(self, pointer: Any, start: Any, width: int) -> Any:
-        """Return `width` elements as a vector; nothing behind them is read."""
+    def load(self, pointer: Any, start: Any, width: int, lanes: int = 0) -> Any:
+        """Return `width` elements as a vector of so many lanes, or of their `size`.
+
+        Nothing behind them is read; other lanes are 0.
+        """
+        lanes = lanes or self.size(width)
         if width & (width - 1):
-            place = self.place(pointer, start, width)
-            return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
+            place, zeros = self.place(pointer, start, width, lanes), self.zeros(lanes)
+            return self.call("llvm.masked.load.*.p0", zeros.type, *place, zeros)
         loaded = self.builder.load(self.address(pointer, start, width))
         loaded.align = self.bytes
-        if width == self.lanes:
+        if width == lanes:
             return loaded
-        zero = ir.Constant(loaded.type, [0.0] * width)
-        return self.shuffle(loaded, zero, [*range(width), *[width] * (self.lanes - width)])
+        order = [*range(width), *[width] * (lanes - width)]
+        return self.shuffle(loaded, self.zeros(width), order)
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
         """Store the first `width` elements of a vector.
 
         Below 512 bits in parts of 2^n elements: masked stores take some processors tens of cycles.
         """
-        if width < self.lanes and self.lanes * self.bytes == 64:
-            place = self.place(pointer, start, width)
+        total = value.type.count
+        if width < total and self.lanes * self.bytes == 64:
+            place = self.place(pointer, start, width, total)
             self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
             return
         done = 0
         while done < width:
             size = 1 << (width - done).bit_length() - 1
             lanes = [*range(done, done + size)]
-            part = self.shuffle(value, value, lanes) if size < self.lanes else value
+            part = self.shuffle(value, value, lanes) if size < total else value
             address = self.address(pointer, self.at(start, (done, 1)), size)
             self.builder.store(part, address).align = self.bytes
             done += size
@@ -932,26 +948,56 @@ class _Writer:
     def accumulate(self, first: Any, second: Any, slot: Any) -> None:
         """Add the products of two vectors to the one in a slot."""
         before = self.builder.load(slot)
-        self.builder.store(self.call("llvm.fmuladd.*", self.vector, first, second, before), slot)
+        self.builder.store(self.call("llvm.fmuladd.*", before.type, first, second, before), slot)
 
-    def total(self, vector: Any) -> Any:
-        """Return the sum of all lanes."""
-        for half in (self.lanes >> n for n in range(1, self.lanes.bit_length())):
-            low, high = [*range(half)], [*range(half, 2 * half)]
-            parts = (self.shuffle(vector, vector, lanes) for lanes in (low, high))
-            vector = self.builder.fadd(*parts)
-        return self.builder.extract_element(vector, ir.Constant(_WORD, 0))
+    def totals(self, vectors: list[Any]) -> list[Any]:
+        """Return the sums of the lanes of several vectors.
+
+        Two vectors become one with half as many lanes of each, and so on: first neighbours in the
+        same 16 bytes, whose lanes cost least to move, then those groups.
+        """
+        group, owners = 16 // self.bytes, [[n] * self.lanes for n in range(len(vectors))]
+        for level in range(self.lanes.bit_length() - 1):
+            size, inside = (1, group) if 1 << level < group else (group, self.lanes)
+            low = [
+                lane + start + source * self.lanes
+                for start in range(0, self.lanes, inside)
+                for source in (0, 1)
+                for unit in range(0, inside, 2 * size)
+                for lane in range(unit, unit + size)
+            ]
+            high = [lane + size for lane in low]
+            pairs = [(n, min(n + 1, len(vectors) - 1)) for n in range(0, len(vectors), 2)]
+            owners = [[(owners[a] + owners[b])[lane] for lane in low] for a, b in pairs]
+            vectors = [
+                self.builder.fadd(*(self.shuffle(vectors[a], vectors[b], n) for n in (low, high)))
+                for a, b in pairs
+            ]
+        places = {n: (v, row.index(n)) for v, row in zip(vectors, owners, strict=True) for n in row}
+        return [
+            self.builder.extract_element(vector, ir.Constant(_WORD, lane))
+            for _, (vector, lane) in sorted(places.items())
+        ]
+
+    def first(self, vector: Any, count: Any) -> Any:
+        """Return a vector with zeros behind its first `count` lanes."""
+        kind = ir.VectorType(_INDEX, self.lanes)
+        known = ir.Constant(kind, [*range(self.lanes)])
+        empty = ir.Constant(kind, ir.Undefined)
+        count = self.builder.insert_element(empty, count, ir.Constant(_WORD, 0))
+        inside = self.builder.icmp_signed("<", known, self.shuffle(count, empty, [0] * self.lanes))
+        return self.builder.select(inside, vector, self.zero)
 
     def read(self, pointer: Any, start: Any) -> Any:
         """Return one element."""
         return self.builder.load(self.builder.gep(pointer, [start]))
 
-    def splat(self, pointer: Any, start: Any) -> Any:
+    def splat(self, pointer: Any, start: Any, lanes: int) -> Any:
         """Return a vector of one element."""
         value = self.read(pointer, start)
-        empty = ir.Constant(self.vector, ir.Undefined)
+        empty = ir.Constant(ir.VectorType(self.element, lanes), ir.Undefined)
         vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
-        return self.shuffle(vector, empty, [0] * self.lanes)
+        return self.shuffle(vector, empty, [0] * lanes)
 
     def fetch(self, pointer: Any, start: Any, change: bool) -> None:
         """Tell the processor that an element will soon be read, or changed."""
@@ -1204,8 +1250,7 @@ class _Product:
         self.steps: tuple[int, ...] = (self.across or narrow)[1:]
         sections = [(section, *self.panels(section[2], count)) for section in self.sections(count)]
         wide = max(wide for *_, wide in sections)
-        most = max(tall * len(w) for _, panels, _ in sections for *_, w, tall in panels)
-        self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
+        self.slots: dict[tuple[int, int], Any] = {}
         size = _PANEL // (wide * w.lanes * w.bytes)
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
@@ -1287,7 +1332,7 @@ class _Product:
     ) -> None:
         """Write the loops over the rows of tiles of one panel."""
         first, stop, rows = section
-        read = [self.w.lanes] * len(widths) if self.over else widths
+        read = [self.w.size(width) for width in widths] if self.over else widths
         panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
@@ -1310,16 +1355,32 @@ class _Product:
             for n, vector in enumerate(
                 self.vectors(panel, w.at(panel.start, (term, panel.stride)))
             ):
-                w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
-        return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
+                w.store(vector, self.copy, w.at(place, (n, w.lanes)), vector.type.count)
+        return panel._replace(
+            array=self.copy,
+            start=start,
+            stride=size,
+            step=w.lanes,
+            widths=[*map(w.size, panel.widths)],
+        )
 
     def begin(self, start: Any, row: int, column: int, width: int) -> Any:
         """Return what an accumulator starts from."""
         w = self.w
         if self.start is None:
-            return w.zero
+            return w.zeros(w.size(width))
         at = w.at(start, (row, self.rows[4]), (column, self.steps[3]))
-        return w.load(self.start, at, width) if self.columns[4] else w.splat(self.start, at)
+        if self.columns[4]:
+            return w.load(self.start, at, width)
+        return w.splat(self.start, at, w.size(width))
+
+    def slot(self, number: int, width: int) -> Any:
+        """Return where an accumulator for so many elements is kept: in a register."""
+        place = number, self.w.size(width)
+        if place not in self.slots:
+            kind = ir.VectorType(self.w.element, place[1])
+            self.slots[place] = alloca_once(self.w.builder, kind)
+        return self.slots[place]
 
     def tile(
         self, left: Any, out: Any, start: Any, panel: _Panel, widths: list[list[int]], block: Any
@@ -1327,22 +1388,26 @@ class _Product:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
         places = [(r, c, n) for r, row in enumerate(widths) for c, n in enumerate(row)]
-        cells = [(w.at(out, (r, self.rows[3]), (c, self.steps[2])), n) for r, c, n in places]
-        for slot, (at, _), place in zip(self.slots, cells, places, strict=False):
+        slots = [self.slot(number, width) for number, (*_, width) in enumerate(places)]
+        cells = [
+            (slot, w.at(out, (r, self.rows[3]), (c, self.steps[2])), n)
+            for slot, (r, c, n) in zip(slots, places, strict=True)
+        ]
+        for (slot, at, _), place in zip(cells, places, strict=True):
             w.builder.store(self.begin(start, *place), slot)
             if self.large:
                 w.fetch(self.out, at, change=True)
         if later is not None:
             with w.builder.if_then(later):
-                for slot, (at, width) in zip(self.slots, cells, strict=False):
+                for slot, at, width in cells:
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
         turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
         with w.loop(first, end, turns=turns) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
-                self.term(left, self.vectors(panel, right), widths)
-        for slot, (at, width) in zip(self.slots, cells, strict=False):
+                self.term(left, self.vectors(panel, right), widths, slots)
+        for slot, at, width in cells:
             w.store(w.builder.load(slot), self.out, at, width)
 
     def vectors(self, panel: _Panel, start: Any) -> list[Any]:
@@ -1352,57 +1417,100 @@ class _Product:
             w.load(panel.array, w.at(start, (n, panel.step)), m) for n, m in enumerate(panel.widths)
         ]
 
-    def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
+    def term(
+        self, left: Any, vectors: list[Any], widths: list[list[int]], slots: list[Any]
+    ) -> None:
         """Write one term: the vectors of right times a number of left for each row of the tile."""
-        w, slots = self.w, iter(self.slots)
+        w, slot = self.w, iter(slots)
         starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
         if self.ahead:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
-            factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
+            lanes = w.size(row[0])
+            factor = (
+                w.load(self.left, start, row[0])
+                if self.across
+                else w.splat(self.left, start, lanes)
+            )
             for vector in vectors:
-                w.accumulate(factor, vector, next(slots))
+                part = vector.type.count
+                own = factor if part == lanes else w.shuffle(factor, factor, [*range(part)])
+                w.accumulate(own, vector, next(slot))
 
 
 class _Dots:
     """Writes one contraction whose columns are summed.
 
-    A vector of right is loaded once for several rows, of which each has an accumulator.
+    A tile is some rows times some turns of a loop in which left stands still (`across`): so a
+    vector of left as well as one of right is loaded once for several sums.
     """
 
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions = dimensions
+        self.columns, self.rows, self.terms, loops, *_ = dimensions
+        still = [loop for loop in loops if loop[0] is not None and not loop[1]]
+        self.across = max(still, default=(1, 0, 0, 0, 0))
+        self.loops = [loop for loop in loops if loop is not self.across]
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
-        """Write the loops around the rows, and their sums."""
-        rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
-        self.terms = _counted(self.dimensions.terms, count)
-        parts = _parts(rows[0], w.registers // 2)
-        slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0)) as outer:
-            for begin, end, tall in parts:
-                with w.loop(begin, end, tall) as row:
-                    starts = w.along(outer, row, rows[1:])
-                    self.add(w, left, right, starts, slots[:tall])
-                    for n, slot in enumerate(slots[:tall]):
-                        *_, place, begun = w.along(starts, n, rows[1:])
-                        total = w.total(w.builder.load(slot))
-                        if start is not None:
-                            total = w.builder.fadd(w.read(start, begun), total)
-                        w.builder.store(total, w.builder.gep(out, [place]))
+        """Write the loops around the tiles."""
+        self.w, self.left, self.right, self.out = w, left, right, out
+        self.start, self.count = self.dimensions.given(more)
+        high, wide = _tile(self.rows[0], self.across[0], w.registers)
+        around = w.nest(_counted(self.loops, self.count), (0, 0, 0, 0))
+        with around as outer:
+            for top, bottom, tall in _parts(self.rows[0], high):
+                with w.loop(top, bottom, tall) as row:
+                    line = w.along(outer, row, self.rows[1:])
+                    for begin, end, size in _parts(self.across[0], wide):
+                        with w.loop(begin, end, size) as turn:
+                            self.tile(w.along(line, turn, self.across[1:]), tall, size)
 
-    def add(self, w: _Writer, left: Any, right: Any, starts: list[Any], slots: list[Any]) -> None:
-        """Write the sums of products, lane by lane, of some rows."""
+    def tile(self, starts: list[Any], tall: int, wide: int) -> None:
+        """Write one tile: its accumulators are set, the terms added, and their lanes summed."""
+        w = self.w
+        cells = [(row, turn) for row in range(tall) for turn in range(wide)]
+        slots = [alloca_once(w.builder, w.vector) for _ in cells]
         for slot in slots:
             w.builder.store(w.zero, slot)
-        with w.nest(self.terms, starts[:3]) as (line, other, _):
-            for first, end, width in _strips(self.dimensions.columns[0], w.lanes):
-                with w.loop(first, end, width) as column:
-                    vector = w.load(right, w.at(other, (column, 1)), width)
-                    for n, slot in enumerate(slots):
-                        place = w.at(line, (n, self.dimensions.rows[1]), (column, 1))
-                        w.accumulate(w.load(left, place, width), vector, slot)
+        with w.nest(_counted(self.terms, self.count), starts[:3]) as (left, right, _):
+            for first, end, width in self.strips():
+                with w.loop(first, end, w.lanes) as column:
+                    self.term(
+                        w.at(left, (column, 1)), w.at(right, (column, 1)), width, cells, slots
+                    )
+        totals = w.totals([w.builder.load(slot) for slot in slots])
+        for (row, turn), total in zip(cells, totals, strict=True):
+            places = w.along(w.along(starts, row, self.rows[1:]), turn, self.across[1:])
+            if self.start is not None:
+                total = w.builder.fadd(w.read(self.start, places[3]), total)
+            w.builder.store(total, w.builder.gep(self.out, [places[2]]))
+
+    def strips(self) -> list[tuple[Any, Any, Any]]:
+        """Return the columns as whole vectors and a rest: (start, stop, size)."""
+        w, columns = self.w, self.columns[0]
+        if columns is not None:
+            return list(_strips(columns, w.lanes))
+        whole = w.builder.and_(self.count, w.index(-w.lanes))
+        return [(0, whole, w.lanes), (whole, self.count, w.builder.sub(self.count, whole))]
+
+    def term(
+        self, left: Any, right: Any, width: Any, cells: list[tuple[int, int]], slots: list[Any]
+    ) -> None:
+        """Write the products of one vector for each row with one for each turn across."""
+        rows, turns = ([*dict.fromkeys(part)] for part in zip(*cells, strict=True))
+        w = self.w
+        lefts = [self.vector(self.left, w.at(left, (row, self.rows[1])), width) for row in rows]
+        rights = [self.vector(self.right, w.at(right, (n, self.across[2])), width) for n in turns]
+        for (row, turn), slot in zip(cells, slots, strict=True):
+            w.accumulate(lefts[row], rights[turn], slot)
+
+    def vector(self, array: Any, start: Any, width: Any) -> Any:
+        """Return so many elements; where that is counted, whole vectors lie there."""
+        if isinstance(width, int):
+            return self.w.load(array, start, width, self.w.lanes)
+        return self.w.first(self.w.load(array, start, self.w.lanes), width)
 
 
 def _contraction(
@@ -1422,9 +1530,9 @@ def _contraction(
     have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
     the count of the columns, of the rows, of the first terms or of a loop one more argument is that
-    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out
-    overlaps none of the others. With `over` the last vector of the columns is read whole: there is
-    memory for as much behind right.
+    count, for columns that are whole vectors; where they are summed, their last vector is read
+    whole. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
+    `over` the last vector of the columns is read whole: there is memory for as much behind right.
     """
     begun = len(columns) > 4
     wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
@@ -1449,7 +1557,8 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
     """Return the function of `_contraction` as plain loops."""
     (fixed, lane, right, out, along), rows, terms, loops, _, begun = dimensions
     if not out:  # one column, and one more term
-        terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
+        line = fixed, lane, right, out
+        terms, fixed, lane = ((line, *terms) if fixed is None else (*terms, line)), 1, 0
     splat = 1 - lane
     around = (*loops, rows)
     counted = next((each for each in around if each[0] is None), None)  # over the samples
@@ -1563,13 +1672,14 @@ _product_1 = _contraction((None, 0, 1, 1, 0), (32, 1, 0, 32, 1), ((64, 32, 32, 0
 _product_2 = _contraction((None, 0, 1, 1, 0), (10, 1, 0, 32, 1), ((32, 10, 32, 0),))
 _product_3 = _contraction((32, 0, 1, 1, 1), (None, 64, 0, 32), ((64, 1, 32, 0),))
 _product_4 = _contraction((10, 0, 1, 1, 1), (None, 32, 0, 10), ((32, 1, 10, 0),))
-_product_5 = _contraction((None, 0, 1, 1), (32, 10, 0, 32), ((10, 1, 32, 0),))
+_product_5 = _contraction((None, 1, 1, 1), (1, 0, 0, 0), ((10, 32, 32, 0),))
+_product_6 = _contraction((None, 0, 1, 1), (32, 10, 0, 32), ((10, 1, 32, 0),))
 _exchange_1 = _transpose(32, 32, 1, True)
-_product_6 = _contraction((32, 0, 1, 1), (64, 32, 0, 32), ((None, 1, 32, 0),))
+_product_7 = _contraction((32, 0, 1, 1), (64, 32, 0, 32), ((None, 1, 32, 0),))
 _exchange_2 = _transpose(10, 32, 1, True)
-_product_7 = _contraction((10, 0, 1, 1), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
-_product_8 = _contraction((32, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 32, 0),))
-_product_9 = _contraction((10, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
+_product_8 = _contraction((10, 0, 1, 1), (32, 32, 0, 10), ((None, 1, 10, 0),), over=True)
+_product_9 = _contraction((32, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 32, 0),))
+_product_10 = _contraction((10, 0, 1, 1), (1, 0, 0, 0), ((None, 0, 10, 0),), over=True)
 _collect_1 = _gather(64, 32)
 _collect_2 = _gather(10, 32)
 
@@ -1684,9 +1794,9 @@ def _loss_blocks(W1, b1, W2, b2, x, t):
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
-    workspace = _aligned(3848)
-    x_batch = _view(workspace, 1480, (64, 32))
-    t_batch = _view(workspace, 3528, (10, 32))
+    workspace = _aligned(3808)
+    x_batch = _view(workspace, 1440, (64, 32))
+    t_batch = _view(workspace, 3488, (10, 32))
     total = 0.0
     for first in range(0, n, _BLOCK):
         rows = min(_BLOCK, n - first)
@@ -1716,9 +1826,9 @@ def _backward_blocks(W1, b1, W2, b2, x, t, gradient):
     if wrong:
         raise ValueError(wrong)
     n = x.shape[0]
-    workspace = _aligned(5928)
-    x_batch = _view(workspace, 3560, (64, 32))
-    t_batch = _view(workspace, 5608, (10, 32))
+    workspace = _aligned(6216)
+    x_batch = _view(workspace, 3848, (64, 32))
+    t_batch = _view(workspace, 5896, (10, 32))
     part = _aligned(2410)
     total = 0.0
     for first in range(0, n, _BLOCK):
@@ -2137,11 +2247,11 @@ def _room():
         np.zeros((64, _BLOCK), real),
         np.zeros((10, _BLOCK), real),
         _aligned(2410),
-        _aligned(3560),
+        _aligned(3848),
     )
 
 
-_WORK = 10994  # operations for one sample of a step
+_WORK = 10993  # operations for one sample of a step
 
 
 class Crew(NamedTuple):

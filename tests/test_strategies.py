@@ -360,7 +360,7 @@ def test_a_guarded_sum_counts_where_its_branch_is_taken() -> None:
 def test_every_large_product_of_digits_is_a_tile() -> None:
     program = lower(differentiate(load_example("digits")), "float32")
     found = [s for s in nested(program.gradient.body) if isinstance(s, Contract)]
-    assert len(found) == 5 + 2  # forward, input gradient, weight gradients; bias gradients
+    assert len(found) == 6 + 2  # forward, loss, input and weight gradients; bias gradients
     assert all(contract.reason for contract in found)
     assert sum(isinstance(s, Transpose) for s in nested(program.gradient.body)) == 2
     notes = [s.text for s in nested(program.gradient.body) if isinstance(s, Note)]

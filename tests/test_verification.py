@@ -46,6 +46,7 @@ def square_network() -> Network:
     z = net.define("z", Sum(W2[j, k] * h[j], j) + b2[k], k)
     net.output("p", symprop.softmax(z[k], k), k)
     net.loss(symprop.logsumexp(z[k], k) - Sum(t[k] * z[k], k))
+    net.training = replace(net.training, batch_size=16)  # small enough for loops, not tiles
     return net
 
 

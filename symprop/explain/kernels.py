@@ -18,7 +18,7 @@ from sympy import Basic, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.formulas import text
 from symprop.indices import accesses, free_indices, index_name, numbered
-from symprop.lower.contraction import COLUMNS, MINIMUM, NOMINAL_BATCH, counted
+from symprop.lower.contraction import BLAS, COLUMNS, MINIMUM, NOMINAL_BATCH, counted
 from symprop.lower.program import (
     Assign,
     Branch,
@@ -334,7 +334,9 @@ class _Lister:
             return ("loops: its indices are no rows and columns of a tile",)
         if self.strategy.products == "blas":
             return ("loops: its indices are no rows and columns of a matrix product",)
-        return (f"loops: no line of {COLUMNS} or more, and no matrix product",)
+        small = self.strategy.products == "model" and work < BLAS
+        other = f"{work} multiply-adds < {BLAS}" if small else "no matrix product"
+        return (f"loops: no line of {COLUMNS} or more, and {other}",)
 
 
 def _blas(product: Product, strategy: Strategy) -> str:
@@ -345,8 +347,8 @@ def _blas(product: Product, strategy: Strategy) -> str:
         counted(index, strategy)
         for index in {*product.left.rows, *product.left.columns, *_sides(product.right)[1]}
     )
-    why = f"{work} multiply-adds >= {MINIMUM}" if work >= MINIMUM else "asked for"
-    batch = f" for {NOMINAL_BATCH} samples" if work >= MINIMUM and _sampled(product) else ""
+    why = f"{work} multiply-adds >= {BLAS}" if work >= BLAS else "asked for"
+    batch = f" for {NOMINAL_BATCH} samples" if work >= BLAS and _sampled(product) else ""
     return f"BLAS, np.dot: {why}{batch}; {rows} x {terms} times {terms} x {columns}"
 
 

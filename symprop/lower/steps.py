@@ -243,9 +243,9 @@ class Tiling:
     elements. Along the columns `right` and `out` are contiguous; `left` stands still (stride 0, its
     element is spread over a vector) or moves with them (1), and so does what the sums start from.
     Or the columns are summed, too: `left` and `right` are contiguous, `out` stands still. Columns
-    without a count are the lanes. `offsets` are those of left, right, out and start. With `over`
-    the last vector of `right` may be read whole though there are fewer columns: it lies in the
-    workspace, which something follows.
+    without a count are the lanes, or the samples where they are summed. `offsets` are those of
+    left, right, out and start. With `over` the last vector of `right` may be read whole though
+    there are fewer columns: it lies in the workspace, which something follows.
     """
 
     columns: Axis
@@ -269,18 +269,18 @@ class Tiling:
     @property
     def counted(self) -> Symbol | None:
         """What is known only when the kernel runs: the lanes, the samples or nothing."""
-        if self.columns.count is None:
+        if self.columns.count is None and self.columns.out:
             return LANES
-        counts = [axis.count for axis in (self.rows, *self.terms, *self.loops)]
+        counts = [axis.count for axis in (self.columns, self.rows, *self.terms, *self.loops)]
         return SAMPLES if None in counts else None
 
     def __str__(self) -> str:
         """Return the dimensions with their strides: ``rows 32 (left 1, out 32), terms ...``."""
-        count, whole = self.columns.count, " read in whole vectors" if self.over else ""
-        kind = "columns" if self.columns.out else "summed columns"
+        whole = " read in whole vectors" if self.over else ""
+        kind, every = ("columns", "lanes") if self.columns.out else ("summed columns", "samples")
         parts = [
             f"rows {self.rows}" if self.rows.out else "no rows",
-            f"{kind} {'lanes' if count is None else count} ({self.columns.moved}){whole}",
+            f"{kind} {self.columns.count or every} ({self.columns.moved}){whole}",
             "terms " + " x ".join(map(str, self.terms)),
         ]
         return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))

@@ -15,8 +15,9 @@ columns of every value of one sample. In the gradient of a weight the samples ar
 the last axis of the weight makes the columns, and the operand that has it is read from a
 transposed copy.
 
-In rows a tile may also run along a sum: its columns are the elements of two lines, each contiguous,
-whose products are added up (a dot product), and the result stands still.
+A tile may also run along a sum: its columns are the elements of two lines, each contiguous, whose
+products are added up (a dot product), and the result stands still. So do tiles in rows, and sums
+over the samples of which there are few beside each other.
 
 A sum may start from an element of a third tensor, as that of a layer does from its bias, if along
 the columns this tensor stands still or is contiguous too.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import prod
 
@@ -93,14 +95,20 @@ def contracted(
 
 
 def dotted(
-    target: Indexed, first: Expr, second: Expr, summed: Iterable[Idx], shapes: Shapes
+    target: Indexed,
+    first: Expr,
+    second: Expr,
+    summed: Iterable[Idx],
+    shapes: Shapes,
+    lanes: bool = False,
 ) -> Contract | None:
     """Return ``target = Sum(first*second, summed)`` as dot products; None where it is none.
 
-    Along one summed index both operands are contiguous. Of the two, `left` is the one
-    that has more rows.
+    Along one summed index, in `lanes` the samples, both operands are contiguous. Of the two, `left`
+    is the one that has more rows.
     """
-    found = _contracts(target, first, second, summed, shapes, _Moves.dots)
+    along = partial(_Moves.dots, lanes=lanes)
+    found = _contracts(target, first, second, summed, shapes, along)
     return max(found, key=lambda product: product.tiling.rows.count or 0, default=None)
 
 
@@ -127,7 +135,8 @@ def started(contract: Contract, start: Expr, shapes: Shapes) -> Contract | None:
     moves = _moves(leaves, contract.summed, shapes)
     if moves is None:
         return None
-    found = moves.tiling() if contract.tiling.columns.out else moves.dots()
+    columns = contract.tiling.columns
+    found = moves.tiling() if columns.out else moves.dots(columns.count is None)
     if found is None:
         return None
     found = replace(found, over=contract.tiling.over)
@@ -154,10 +163,13 @@ class _Moves:
         along = replace(self.own[columns[-1]], count=width)
         return Tiling(along, rows, self.summed, loops, self.offsets)
 
-    def dots(self) -> Tiling | None:
-        """Return the tiling along a summed index; None where not both operands are contiguous."""
-        lines = (axis for axis in self.summed if (axis.left, axis.right) == (1, 1) and axis.count)
-        line = next(lines, None)
+    def dots(self, lanes: bool = False) -> Tiling | None:
+        """Return the tiling along a summed index, in `lanes` the samples, of which all are read.
+
+        None where not both operands are contiguous.
+        """
+        lines = (axis for axis in self.summed if (axis.left, axis.right) == (1, 1))
+        line = next((axis for axis in lines if (axis.count is None) == lanes), None)
         if line is None:
             return None
         others = tuple(axis for axis in self.summed if axis is not line) or (Axis(1, 0, 0, 0),)

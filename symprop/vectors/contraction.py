@@ -129,8 +129,7 @@ class _Product:
         self.steps: tuple[int, ...] = (self.across or narrow)[1:]
         sections = [(section, *self.panels(section[2], count)) for section in self.sections(count)]
         wide = max(wide for *_, wide in sections)
-        most = max(tall * len(w) for _, panels, _ in sections for *_, w, tall in panels)
-        self.slots = [alloca_once(w.builder, w.vector) for _ in range(most)]
+        self.slots: dict[tuple[int, int], Any] = {}
         size = _PANEL // (wide * w.lanes * w.bytes)
         if self.large and self.terms[0][2] > wide * w.lanes:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
@@ -212,7 +211,7 @@ class _Product:
     ) -> None:
         """Write the loops over the rows of tiles of one panel."""
         first, stop, rows = section
-        read = [self.w.lanes] * len(widths) if self.over else widths
+        read = [self.w.size(width) for width in widths] if self.over else widths
         panel = _Panel(self.right, starts[1], self.terms[0][2], self.steps[1], read)
         if self.copy is not None:
             panel = self.copied(panel, *block[:2])
@@ -235,16 +234,32 @@ class _Product:
             for n, vector in enumerate(
                 self.vectors(panel, w.at(panel.start, (term, panel.stride)))
             ):
-                w.store(vector, self.copy, w.at(place, (n, w.lanes)), w.lanes)
-        return _Panel(self.copy, start, size, w.lanes, [w.lanes] * len(panel.widths))
+                w.store(vector, self.copy, w.at(place, (n, w.lanes)), vector.type.count)
+        return panel._replace(
+            array=self.copy,
+            start=start,
+            stride=size,
+            step=w.lanes,
+            widths=[*map(w.size, panel.widths)],
+        )
 
     def begin(self, start: Any, row: int, column: int, width: int) -> Any:
         """Return what an accumulator starts from."""
         w = self.w
         if self.start is None:
-            return w.zero
+            return w.zeros(w.size(width))
         at = w.at(start, (row, self.rows[4]), (column, self.steps[3]))
-        return w.load(self.start, at, width) if self.columns[4] else w.splat(self.start, at)
+        if self.columns[4]:
+            return w.load(self.start, at, width)
+        return w.splat(self.start, at, w.size(width))
+
+    def slot(self, number: int, width: int) -> Any:
+        """Return where an accumulator for so many elements is kept: in a register."""
+        place = number, self.w.size(width)
+        if place not in self.slots:
+            kind = ir.VectorType(self.w.element, place[1])
+            self.slots[place] = alloca_once(self.w.builder, kind)
+        return self.slots[place]
 
     def tile(
         self, left: Any, out: Any, start: Any, panel: _Panel, widths: list[list[int]], block: Any
@@ -252,22 +267,26 @@ class _Product:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
         places = [(r, c, n) for r, row in enumerate(widths) for c, n in enumerate(row)]
-        cells = [(w.at(out, (r, self.rows[3]), (c, self.steps[2])), n) for r, c, n in places]
-        for slot, (at, _), place in zip(self.slots, cells, places, strict=False):
+        slots = [self.slot(number, width) for number, (*_, width) in enumerate(places)]
+        cells = [
+            (slot, w.at(out, (r, self.rows[3]), (c, self.steps[2])), n)
+            for slot, (r, c, n) in zip(slots, places, strict=True)
+        ]
+        for (slot, at, _), place in zip(cells, places, strict=True):
             w.builder.store(self.begin(start, *place), slot)
             if self.large:
                 w.fetch(self.out, at, change=True)
         if later is not None:
             with w.builder.if_then(later):
-                for slot, (at, width) in zip(self.slots, cells, strict=False):
+                for slot, at, width in cells:
                     w.builder.store(w.load(self.out, at, width), slot)
         strides = self.terms[0][1], panel.stride, 0
         turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
         with w.loop(first, end, turns=turns) as term:
             starts = w.along((left, panel.start, out), term, strides)
             with w.nest(self.terms[1:], starts) as (left, right, _):
-                self.term(left, self.vectors(panel, right), widths)
-        for slot, (at, width) in zip(self.slots, cells, strict=False):
+                self.term(left, self.vectors(panel, right), widths, slots)
+        for slot, at, width in cells:
             w.store(w.builder.load(slot), self.out, at, width)
 
     def vectors(self, panel: _Panel, start: Any) -> list[Any]:
@@ -277,57 +296,100 @@ class _Product:
             w.load(panel.array, w.at(start, (n, panel.step)), m) for n, m in enumerate(panel.widths)
         ]
 
-    def term(self, left: Any, vectors: list[Any], widths: list[list[int]]) -> None:
+    def term(
+        self, left: Any, vectors: list[Any], widths: list[list[int]], slots: list[Any]
+    ) -> None:
         """Write one term: the vectors of right times a number of left for each row of the tile."""
-        w, slots = self.w, iter(self.slots)
+        w, slot = self.w, iter(slots)
         starts = [w.at(left, (row, self.rows[1])) for row in range(len(widths))]
         if self.ahead:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
-            factor = w.load(self.left, start, row[0]) if self.across else w.splat(self.left, start)
+            lanes = w.size(row[0])
+            factor = (
+                w.load(self.left, start, row[0])
+                if self.across
+                else w.splat(self.left, start, lanes)
+            )
             for vector in vectors:
-                w.accumulate(factor, vector, next(slots))
+                part = vector.type.count
+                own = factor if part == lanes else w.shuffle(factor, factor, [*range(part)])
+                w.accumulate(own, vector, next(slot))
 
 
 class _Dots:
     """Writes one contraction whose columns are summed.
 
-    A vector of right is loaded once for several rows, of which each has an accumulator.
+    A tile is some rows times some turns of a loop in which left stands still (`across`): so a
+    vector of left as well as one of right is loaded once for several sums.
     """
 
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions = dimensions
+        self.columns, self.rows, self.terms, loops, *_ = dimensions
+        still = [loop for loop in loops if loop[0] is not None and not loop[1]]
+        self.across = max(still, default=(1, 0, 0, 0, 0))
+        self.loops = [loop for loop in loops if loop is not self.across]
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
-        """Write the loops around the rows, and their sums."""
-        rows, (start, count) = self.dimensions.rows, self.dimensions.given(more)
-        self.terms = _counted(self.dimensions.terms, count)
-        parts = _parts(rows[0], w.registers // 2)
-        slots = [alloca_once(w.builder, w.vector) for _ in range(parts[0][2])]
-        with w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0)) as outer:
-            for begin, end, tall in parts:
-                with w.loop(begin, end, tall) as row:
-                    starts = w.along(outer, row, rows[1:])
-                    self.add(w, left, right, starts, slots[:tall])
-                    for n, slot in enumerate(slots[:tall]):
-                        *_, place, begun = w.along(starts, n, rows[1:])
-                        total = w.total(w.builder.load(slot))
-                        if start is not None:
-                            total = w.builder.fadd(w.read(start, begun), total)
-                        w.builder.store(total, w.builder.gep(out, [place]))
+        """Write the loops around the tiles."""
+        self.w, self.left, self.right, self.out = w, left, right, out
+        self.start, self.count = self.dimensions.given(more)
+        high, wide = _tile(self.rows[0], self.across[0], w.registers)
+        around = w.nest(_counted(self.loops, self.count), (0, 0, 0, 0))
+        with around as outer:
+            for top, bottom, tall in _parts(self.rows[0], high):
+                with w.loop(top, bottom, tall) as row:
+                    line = w.along(outer, row, self.rows[1:])
+                    for begin, end, size in _parts(self.across[0], wide):
+                        with w.loop(begin, end, size) as turn:
+                            self.tile(w.along(line, turn, self.across[1:]), tall, size)
 
-    def add(self, w: _Writer, left: Any, right: Any, starts: list[Any], slots: list[Any]) -> None:
-        """Write the sums of products, lane by lane, of some rows."""
+    def tile(self, starts: list[Any], tall: int, wide: int) -> None:
+        """Write one tile: its accumulators are set, the terms added, and their lanes summed."""
+        w = self.w
+        cells = [(row, turn) for row in range(tall) for turn in range(wide)]
+        slots = [alloca_once(w.builder, w.vector) for _ in cells]
         for slot in slots:
             w.builder.store(w.zero, slot)
-        with w.nest(self.terms, starts[:3]) as (line, other, _):
-            for first, end, width in _strips(self.dimensions.columns[0], w.lanes):
-                with w.loop(first, end, width) as column:
-                    vector = w.load(right, w.at(other, (column, 1)), width)
-                    for n, slot in enumerate(slots):
-                        place = w.at(line, (n, self.dimensions.rows[1]), (column, 1))
-                        w.accumulate(w.load(left, place, width), vector, slot)
+        with w.nest(_counted(self.terms, self.count), starts[:3]) as (left, right, _):
+            for first, end, width in self.strips():
+                with w.loop(first, end, w.lanes) as column:
+                    self.term(
+                        w.at(left, (column, 1)), w.at(right, (column, 1)), width, cells, slots
+                    )
+        totals = w.totals([w.builder.load(slot) for slot in slots])
+        for (row, turn), total in zip(cells, totals, strict=True):
+            places = w.along(w.along(starts, row, self.rows[1:]), turn, self.across[1:])
+            if self.start is not None:
+                total = w.builder.fadd(w.read(self.start, places[3]), total)
+            w.builder.store(total, w.builder.gep(self.out, [places[2]]))
+
+    def strips(self) -> list[tuple[Any, Any, Any]]:
+        """Return the columns as whole vectors and a rest: (start, stop, size)."""
+        w, columns = self.w, self.columns[0]
+        if columns is not None:
+            return list(_strips(columns, w.lanes))
+        whole = w.builder.and_(self.count, w.index(-w.lanes))
+        return [(0, whole, w.lanes), (whole, self.count, w.builder.sub(self.count, whole))]
+
+    def term(
+        self, left: Any, right: Any, width: Any, cells: list[tuple[int, int]], slots: list[Any]
+    ) -> None:
+        """Write the products of one vector for each row with one for each turn across."""
+        rows, turns = ([*dict.fromkeys(part)] for part in zip(*cells, strict=True))
+        w = self.w
+        lefts = [self.vector(self.left, w.at(left, (row, self.rows[1])), width) for row in rows]
+        rights = [self.vector(self.right, w.at(right, (n, self.across[2])), width) for n in turns]
+        for (row, turn), slot in zip(cells, slots, strict=True):
+            w.accumulate(lefts[row], rights[turn], slot)
+
+    def vector(self, array: Any, start: Any, width: Any) -> Any:
+        """Return so many elements; where that is counted, whole vectors lie there."""
+        if isinstance(width, int):
+            return self.w.load(array, start, width, self.w.lanes)
+        return self.w.first(self.w.load(array, start, self.w.lanes), width)
 
 
 def _contraction(
@@ -347,9 +409,9 @@ def _contraction(
     have one more stride, 0 or 1, it is f(left, right, out, start), where the sum starts from
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
     the count of the columns, of the rows, of the first terms or of a loop one more argument is that
-    count, for columns that are whole vectors. The arrays are C-contiguous, of one type, and out
-    overlaps none of the others. With `over` the last vector of the columns is read whole: there is
-    memory for as much behind right.
+    count, for columns that are whole vectors; where they are summed, their last vector is read
+    whole. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
+    `over` the last vector of the columns is read whole: there is memory for as much behind right.
     """
     begun = len(columns) > 4
     wide, own, *around = ((*numbers, 0)[:5] for numbers in (columns, rows, *loops))
@@ -374,7 +436,8 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
     """Return the function of `_contraction` as plain loops."""
     (fixed, lane, right, out, along), rows, terms, loops, _, begun = dimensions
     if not out:  # one column, and one more term
-        terms, fixed, lane = (*terms, (fixed, lane, right, out)), 1, 0
+        line = fixed, lane, right, out
+        terms, fixed, lane = ((line, *terms) if fixed is None else (*terms, line)), 1, 0
     splat = 1 - lane
     around = (*loops, rows)
     counted = next((each for each in around if each[0] is None), None)  # over the samples

@@ -35,9 +35,9 @@ class _Writer:
         size, self.registers = _registers(*context.codegen().magic_tuple())
         self.builder = builder
         self.bytes = 4 if isinstance(element, ir.FloatType) else 8
-        self.lanes = size // self.bytes
+        self.element, self.lanes = element, size // self.bytes
         self.vector = ir.VectorType(element, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.zero = self.zeros(self.lanes)
 
     def index(self, value: Any) -> Any:
         """Return an index, a constant one for an int."""
@@ -55,52 +55,70 @@ class _Writer:
         terms += [self.index(known)] if known or not terms else []
         return reduce(self.builder.add, terms)
 
+    def size(self, width: int) -> int:
+        """Return the lanes of the vector for so many elements: half a one of 512 bits may do.
+
+        Some processors take two cycles for a whole one; smaller ones take no less than a half.
+        """
+        half = 32 // self.bytes
+        return half if width <= half < self.lanes else self.lanes
+
+    def zeros(self, lanes: int) -> Any:
+        """Return a vector of zeros."""
+        return ir.Constant(ir.VectorType(self.element, lanes), [0.0] * lanes)
+
     def call(self, name: str, result: Any, *values: Any) -> Any:
-        """Call an LLVM intrinsic; a star in its name is the type of a vector."""
+        """Call an LLVM intrinsic; a star in its name is the type of its first vector."""
         kind = ir.FunctionType(result, [value.type for value in values])
-        full = name.replace("*", f"v{self.lanes}f{8 * self.bytes}")
+        lanes = next((v.type.count for v in values if isinstance(v.type, ir.VectorType)), 0)
+        full = name.replace("*", f"v{lanes}f{8 * self.bytes}")
         return self.builder.call(get_or_insert_function(self.builder.module, kind, full), values)
 
     def address(self, pointer: Any, start: Any, size: int) -> Any:
         """Return the address of a vector of `size` elements."""
-        kind = ir.VectorType(self.vector.element, size)
+        kind = ir.VectorType(self.element, size)
         return self.builder.bitcast(self.builder.gep(pointer, [start]), kind.as_pointer())
 
-    def place(self, pointer: Any, start: Any, width: int) -> tuple[Any, Any, Any]:
-        """Return the address of a vector, its alignment, and the mask of its first lanes."""
-        mask = [int(lane < width) for lane in range(self.lanes)]
+    def place(self, pointer: Any, start: Any, width: int, lanes: int) -> tuple[Any, Any, Any]:
+        """Return the address of a vector, its alignment, and the mask of `width` of its lanes."""
+        mask = [int(lane < width) for lane in range(lanes)]
         return (
-            self.address(pointer, start, self.lanes),
+            self.address(pointer, start, lanes),
             ir.Constant(_WORD, self.bytes),
-            ir.Constant(ir.VectorType(_FLAG, self.lanes), mask),
+            ir.Constant(ir.VectorType(_FLAG, lanes), mask),
         )
 
-    def load(self, pointer: Any, start: Any, width: int) -> Any:
-        """Return `width` elements as a vector; nothing behind them is read."""
+    def load(self, pointer: Any, start: Any, width: int, lanes: int = 0) -> Any:
+        """Return `width` elements as a vector of so many lanes, or of their `size`.
+
+        Nothing behind them is read; other lanes are 0.
+        """
+        lanes = lanes or self.size(width)
         if width & (width - 1):
-            place = self.place(pointer, start, width)
-            return self.call("llvm.masked.load.*.p0", self.vector, *place, self.zero)
+            place, zeros = self.place(pointer, start, width, lanes), self.zeros(lanes)
+            return self.call("llvm.masked.load.*.p0", zeros.type, *place, zeros)
         loaded = self.builder.load(self.address(pointer, start, width))
         loaded.align = self.bytes
-        if width == self.lanes:
+        if width == lanes:
             return loaded
-        zero = ir.Constant(loaded.type, [0.0] * width)
-        return self.shuffle(loaded, zero, [*range(width), *[width] * (self.lanes - width)])
+        order = [*range(width), *[width] * (lanes - width)]
+        return self.shuffle(loaded, self.zeros(width), order)
 
     def store(self, value: Any, pointer: Any, start: Any, width: int) -> None:
         """Store the first `width` elements of a vector.
 
         Below 512 bits in parts of 2^n elements: masked stores take some processors tens of cycles.
         """
-        if width < self.lanes and self.lanes * self.bytes == 64:
-            place = self.place(pointer, start, width)
+        total = value.type.count
+        if width < total and self.lanes * self.bytes == 64:
+            place = self.place(pointer, start, width, total)
             self.call("llvm.masked.store.*.p0", ir.VoidType(), value, *place)
             return
         done = 0
         while done < width:
             size = 1 << (width - done).bit_length() - 1
             lanes = [*range(done, done + size)]
-            part = self.shuffle(value, value, lanes) if size < self.lanes else value
+            part = self.shuffle(value, value, lanes) if size < total else value
             address = self.address(pointer, self.at(start, (done, 1)), size)
             self.builder.store(part, address).align = self.bytes
             done += size
@@ -113,26 +131,56 @@ class _Writer:
     def accumulate(self, first: Any, second: Any, slot: Any) -> None:
         """Add the products of two vectors to the one in a slot."""
         before = self.builder.load(slot)
-        self.builder.store(self.call("llvm.fmuladd.*", self.vector, first, second, before), slot)
+        self.builder.store(self.call("llvm.fmuladd.*", before.type, first, second, before), slot)
 
-    def total(self, vector: Any) -> Any:
-        """Return the sum of all lanes."""
-        for half in (self.lanes >> n for n in range(1, self.lanes.bit_length())):
-            low, high = [*range(half)], [*range(half, 2 * half)]
-            parts = (self.shuffle(vector, vector, lanes) for lanes in (low, high))
-            vector = self.builder.fadd(*parts)
-        return self.builder.extract_element(vector, ir.Constant(_WORD, 0))
+    def totals(self, vectors: list[Any]) -> list[Any]:
+        """Return the sums of the lanes of several vectors.
+
+        Two vectors become one with half as many lanes of each, and so on: first neighbours in the
+        same 16 bytes, whose lanes cost least to move, then those groups.
+        """
+        group, owners = 16 // self.bytes, [[n] * self.lanes for n in range(len(vectors))]
+        for level in range(self.lanes.bit_length() - 1):
+            size, inside = (1, group) if 1 << level < group else (group, self.lanes)
+            low = [
+                lane + start + source * self.lanes
+                for start in range(0, self.lanes, inside)
+                for source in (0, 1)
+                for unit in range(0, inside, 2 * size)
+                for lane in range(unit, unit + size)
+            ]
+            high = [lane + size for lane in low]
+            pairs = [(n, min(n + 1, len(vectors) - 1)) for n in range(0, len(vectors), 2)]
+            owners = [[(owners[a] + owners[b])[lane] for lane in low] for a, b in pairs]
+            vectors = [
+                self.builder.fadd(*(self.shuffle(vectors[a], vectors[b], n) for n in (low, high)))
+                for a, b in pairs
+            ]
+        places = {n: (v, row.index(n)) for v, row in zip(vectors, owners, strict=True) for n in row}
+        return [
+            self.builder.extract_element(vector, ir.Constant(_WORD, lane))
+            for _, (vector, lane) in sorted(places.items())
+        ]
+
+    def first(self, vector: Any, count: Any) -> Any:
+        """Return a vector with zeros behind its first `count` lanes."""
+        kind = ir.VectorType(_INDEX, self.lanes)
+        known = ir.Constant(kind, [*range(self.lanes)])
+        empty = ir.Constant(kind, ir.Undefined)
+        count = self.builder.insert_element(empty, count, ir.Constant(_WORD, 0))
+        inside = self.builder.icmp_signed("<", known, self.shuffle(count, empty, [0] * self.lanes))
+        return self.builder.select(inside, vector, self.zero)
 
     def read(self, pointer: Any, start: Any) -> Any:
         """Return one element."""
         return self.builder.load(self.builder.gep(pointer, [start]))
 
-    def splat(self, pointer: Any, start: Any) -> Any:
+    def splat(self, pointer: Any, start: Any, lanes: int) -> Any:
         """Return a vector of one element."""
         value = self.read(pointer, start)
-        empty = ir.Constant(self.vector, ir.Undefined)
+        empty = ir.Constant(ir.VectorType(self.element, lanes), ir.Undefined)
         vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
-        return self.shuffle(vector, empty, [0] * self.lanes)
+        return self.shuffle(vector, empty, [0] * lanes)
 
     def fetch(self, pointer: Any, start: Any, change: bool) -> None:
         """Tell the processor that an element will soon be read, or changed."""
