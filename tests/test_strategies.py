@@ -191,6 +191,26 @@ def test_the_sums_of_a_product_start_from_a_tensor(start, columns, rows) -> None
     assert str(found).endswith(f" + {start}")
 
 
+def test_few_columns_are_summed_lane_by_lane() -> None:
+    """The gradient of weights to few outputs; from two operands as they lie, not from a copy."""
+    for outputs, lane_by_lane in ((1, True), (3, True), (16, False)):
+        made = differentiate(single_layer(60, outputs))
+        body = list(nested(lower(made, "float32").gradient.body))
+        (found,) = (s for s in body if isinstance(s, Contract) and name_of(s.target) == "dL/dV")
+        assert (found.tiling.columns.out == 0) == lane_by_lane
+        assert any(isinstance(s, Transpose) for s in body) != lane_by_lane
+        assert found.tiling.counted == SAMPLES
+
+
+def single_layer(inputs: int, outputs: int) -> Network:
+    net = Network("layer")
+    j, k = net.index("j", inputs), net.index("k", outputs)
+    x, t, V = net.input("x", j), net.target("t", k), net.parameter("V", j, k)
+    y = net.output("y", Sum(V[j, k] * tanh(x[j]), j), k)
+    net.loss(Sum((y[k] - t[k]) ** 2, k))
+    return net
+
+
 def test_no_sum_starts_where_its_tile_finds_no_vectors() -> None:
     shapes = {"W": (64, 48), "x": (64, 32), "z": (48, 32), "y": (32, 48), "b": (48, 48)}
     plain = contracted(z[j, s], W[i, j], x[i, s], (i,), shapes)

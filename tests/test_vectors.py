@@ -303,6 +303,39 @@ def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> No
         check(case, lambda left, right, out, width=width: function(left, right, out, width))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(("rows", "others", "terms"), [(1, 1, 1), (13, 1, 1), (9, 7, 1), (6, 3, 4)])
+def test_sums_over_the_samples_stop_at_the_last_one(
+    rows: int, others: int, terms: int, begun: bool, dtype: str
+) -> None:
+    """What is in the lanes behind it is not a number and does not count."""
+    rng, block = np.random.default_rng(0), 48
+    around = (terms, block, block, 0), (others, 0, terms * block, 1, 1)
+    made = contraction._contraction(
+        (None, 1, 1, 0, *([0] if begun else [])),
+        (rows, terms * block, 0, others, others),
+        around[:1],
+        around[1:],
+    )
+    if begun:
+        function = njit(lambda a, b, c, start, count: made(a, b, c, start, count))
+    else:
+        function = njit(lambda a, b, c, start, count: made(a, b, c, count))
+    for count in (0, 1, 5, 16, 31, 48):
+        left, right = (rng.standard_normal((n, terms, block)).astype(dtype) for n in (rows, others))
+        left[:, :, count:] = right[:, :, count:] = np.nan
+        out = np.full((rows + 1, others), np.nan, dtype)
+        start = rng.standard_normal((rows, others)).astype(dtype)
+        function(left, right, out, start, count)
+        parts = left[:, None, :, :count].astype(float) * right[None, :, :, :count].astype(float)
+        wanted = parts.sum(axis=(2, 3)) + (start if begun else 0)
+        sizes = abs(parts).sum(axis=(2, 3)) + abs(start)
+        tolerance = (2 + terms * count) * np.finfo(dtype).eps * sizes
+        assert (abs(out[:rows] - wanted) <= tolerance).all()
+        assert np.isnan(out[rows]).all()
+
+
 def lanes(samples: int, dtype: str) -> int:
     """Return a number of samples rounded up to whole vectors."""
     most, rounded = 64 // np.dtype(dtype).itemsize, modes._lanes
