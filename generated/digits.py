@@ -945,6 +945,12 @@ class _Writer:
         chosen = ir.Constant(ir.VectorType(_WORD, len(lanes)), lanes)
         return self.builder.shuffle_vector(first, second, chosen)
 
+    def head(self, vector: Any, lanes: int) -> Any:
+        """Return the first lanes of a vector."""
+        if lanes == vector.type.count:
+            return vector
+        return self.shuffle(vector, vector, [*range(lanes)])
+
     def accumulate(self, first: Any, second: Any, slot: Any) -> None:
         """Add the products of two vectors to the one in a slot."""
         before = self.builder.load(slot)
@@ -1427,16 +1433,12 @@ class _Product:
             for start in {0: starts[0], 1: starts[-1]}.values():
                 w.fetch(self.left, w.at(start, (_AHEAD, self.terms[0][1])), change=False)
         for start, row in zip(starts, widths, strict=True):
-            lanes = w.size(row[0])
-            factor = (
-                w.load(self.left, start, row[0])
-                if self.across
-                else w.splat(self.left, start, lanes)
-            )
+            if self.across:
+                factor = w.load(self.left, start, row[0])
+            else:
+                factor = w.splat(self.left, start, w.size(row[0]))
             for vector in vectors:
-                part = vector.type.count
-                own = factor if part == lanes else w.shuffle(factor, factor, [*range(part)])
-                w.accumulate(own, vector, next(slot))
+                w.accumulate(w.head(factor, vector.type.count), vector, next(slot))
 
 
 class _Dots:
@@ -1470,18 +1472,16 @@ class _Dots:
     def tile(self, starts: list[Any], tall: int, wide: int) -> None:
         """Write one tile: its accumulators are set, the terms added, and their lanes summed."""
         w = self.w
-        cells = [(row, turn) for row in range(tall) for turn in range(wide)]
-        slots = [alloca_once(w.builder, w.vector) for _ in cells]
-        for slot in slots:
+        slots = [[alloca_once(w.builder, w.vector) for _ in range(wide)] for _ in range(tall)]
+        every = [slot for line in slots for slot in line]
+        for slot in every:
             w.builder.store(w.zero, slot)
         with w.nest(_counted(self.terms, self.count), starts[:3]) as (left, right, _):
             for first, end, width in self.strips():
                 with w.loop(first, end, w.lanes) as column:
-                    self.term(
-                        w.at(left, (column, 1)), w.at(right, (column, 1)), width, cells, slots
-                    )
-        totals = w.totals([w.builder.load(slot) for slot in slots])
-        for (row, turn), total in zip(cells, totals, strict=True):
+                    self.term(w.at(left, (column, 1)), w.at(right, (column, 1)), width, slots)
+        totals = w.totals([w.builder.load(slot) for slot in every])
+        for (row, turn), total in zip(np.ndindex(tall, wide), totals, strict=True):
             places = w.along(w.along(starts, row, self.rows[1:]), turn, self.across[1:])
             if self.start is not None:
                 total = w.builder.fadd(w.read(self.start, places[3]), total)
@@ -1495,16 +1495,17 @@ class _Dots:
         whole = w.builder.and_(self.count, w.index(-w.lanes))
         return [(0, whole, w.lanes), (whole, self.count, w.builder.sub(self.count, whole))]
 
-    def term(
-        self, left: Any, right: Any, width: Any, cells: list[tuple[int, int]], slots: list[Any]
-    ) -> None:
+    def term(self, left: Any, right: Any, width: Any, slots: list[list[Any]]) -> None:
         """Write the products of one vector for each row with one for each turn across."""
-        rows, turns = ([*dict.fromkeys(part)] for part in zip(*cells, strict=True))
         w = self.w
-        lefts = [self.vector(self.left, w.at(left, (row, self.rows[1])), width) for row in rows]
-        rights = [self.vector(self.right, w.at(right, (n, self.across[2])), width) for n in turns]
-        for (row, turn), slot in zip(cells, slots, strict=True):
-            w.accumulate(lefts[row], rights[turn], slot)
+        rights = [
+            self.vector(self.right, w.at(right, (turn, self.across[2])), width)
+            for turn in range(len(slots[0]))
+        ]
+        for row, line in enumerate(slots):
+            factor = self.vector(self.left, w.at(left, (row, self.rows[1])), width)
+            for vector, slot in zip(rights, line, strict=True):
+                w.accumulate(factor, vector, slot)
 
     def vector(self, array: Any, start: Any, width: Any) -> Any:
         """Return so many elements; where that is counted, whole vectors lie there."""

@@ -12,7 +12,9 @@ worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samp
 lanes a tile whose operand is computed for it also needs rows, values that are read once and used
 for several sums: without, one loop does as well. In rows it needs `COLUMNS`, so that there are
 vectors. It reads weights for each sample: where these stay in no cache, a product of matrices is
-left to BLAS.
+left to BLAS, as it is where there are too few columns, but for small ones (`BLAS`). Measured with
+networks of three to eight units and steps of 1, 4 and 32 samples: from 256 multiply-adds on,
+instead of 2048, they take 0.5 to 1.04 of the time; with small products of matrices up to 8 times.
 """
 
 from __future__ import annotations

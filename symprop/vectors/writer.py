@@ -128,6 +128,12 @@ class _Writer:
         chosen = ir.Constant(ir.VectorType(_WORD, len(lanes)), lanes)
         return self.builder.shuffle_vector(first, second, chosen)
 
+    def head(self, vector: Any, lanes: int) -> Any:
+        """Return the first lanes of a vector."""
+        if lanes == vector.type.count:
+            return vector
+        return self.shuffle(vector, vector, [*range(lanes)])
+
     def accumulate(self, first: Any, second: Any, slot: Any) -> None:
         """Add the products of two vectors to the one in a slot."""
         before = self.builder.load(slot)
