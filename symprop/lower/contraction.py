@@ -2,9 +2,10 @@
 
 They are made of register tiles (`tiles`), which may read affine subscripts. Of several that are
 added, each goes on where another ends. In lanes tiles run along the samples; where a product sums
-over the samples, one operand is copied with its axes exchanged first. In rows they run along a
-layer, or along a sum; there a product may also be one of matrices (`matrices`), which is BLAS's
-business. Products under conditions become such without (`guards`).
+over the samples, one operand is copied with its axes exchanged first, or the lanes of each sum are
+added up in the end, if there are few columns. In rows they run along a layer, or along a sum; there
+a product may also be one of matrices (`matrices`), which is BLAS's business. Products under
+conditions become such without (`guards`).
 
 Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
 loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
