@@ -281,9 +281,11 @@ class Tiling:
         parts = [
             f"rows {self.rows}" if self.rows.out else "no rows",
             f"{kind} {self.columns.count or every} ({self.columns.moved}){whole}",
-            "terms " + " x ".join(map(str, self.terms)),
         ]
-        return ", ".join(parts + ["loops " + " x ".join(map(str, self.loops))] * bool(self.loops))
+        for name, axes in (("terms", self.terms), ("loops", self.loops)):
+            moving = [str(axis) for axis in axes if axis.moved]
+            parts += [f"{name} {' x '.join(moving)}"] if moving else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
