@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sympy
 from numpy.typing import NDArray
+from symprop.lower.products import REUSED
 from sympy import (
     Abs,
     And,
@@ -33,7 +34,6 @@ from symprop import Network
 from symprop.derivation import differentiate
 from symprop.indices import bound_indices, free_indices, guarded, size, where
 from symprop.lower import lower
-from symprop.lower.contraction import REUSED
 from symprop.lower.guards import Copied, gathered, often, readable, spread, unguarded
 from symprop.lower.program import Branch, nested
 from symprop.lower.steps import Compute, Contract, Transpose, element, name_of

@@ -8,6 +8,7 @@ import classics
 import pytest
 import sympy
 import zoo
+from symprop.lower.products import MINIMUM, NOMINAL_BATCH, WEIGHTS
 from sympy import Idx, Indexed, IndexedBase, Rational, Sum, Symbol, exp, sqrt, tanh
 
 from symprop import Network, logsumexp, softmax
@@ -15,7 +16,6 @@ from symprop.derivation import differentiate
 from symprop.functions import gelu, normal_cdf, reduce_max, silu
 from symprop.indices import accesses
 from symprop.lower import lower
-from symprop.lower.contraction import MINIMUM, NOMINAL_BATCH, WEIGHTS
 from symprop.lower.expand import expand
 from symprop.lower.initial import fans
 from symprop.lower.matrices import matched

@@ -18,7 +18,7 @@ from sympy import Basic, Expr, Idx, Indexed, Mul, Symbol
 
 from symprop.formulas import text
 from symprop.indices import accesses, free_indices, index_name, numbered
-from symprop.lower.contraction import BLAS, COLUMNS, MINIMUM, NOMINAL_BATCH, counted
+from symprop.lower.products import BLAS, COLUMNS, MINIMUM, NOMINAL_BATCH, counted
 from symprop.lower.program import (
     Assign,
     Branch,

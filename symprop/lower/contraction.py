@@ -5,17 +5,8 @@ added, each goes on where another ends. In lanes tiles run along the samples; wh
 over the samples, one operand is copied with its axes exchanged first, or the lanes of each sum are
 added up in the end, if there are few columns. In rows they run along a layer, or along a sum; there
 a product may also be one of matrices (`matrices`), which is BLAS's business. Products under
-conditions become such without (`guards`).
-
-Cost rule: a product costs a call and a few vectors of remainders whatever it computes, a plain
-loop about one nanosecond for each multiply-add (a tenth where it is vectorised). So a product is
-worth its call from `MINIMUM` multiply-adds on, counted for `NOMINAL_BATCH` samples in rows. In
-lanes a tile whose operand is computed for it also needs rows, values that are read once and used
-for several sums: without, one loop does as well. In rows it needs `COLUMNS`, so that there are
-vectors. It reads weights for each sample: where these stay in no cache, a product of matrices is
-left to BLAS, as it is where there are too few columns, but for small ones (`BLAS`). Measured with
-networks of three to eight units and steps of 1, 4 and 32 samples: from 256 multiply-adds on,
-instead of 2048, they take 0.5 to 1.04 of the time; with small products of matrices up to 8 times.
+conditions become such without (`guards`). How one of them is computed, and whether that pays, is
+decided in `products`.
 """
 
 from __future__ import annotations
@@ -26,10 +17,9 @@ from functools import cached_property
 from math import prod
 
 import sympy
-from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Pow, Sum, Symbol
+from sympy import Add, Basic, Expr, Idx, Indexed, Mul, Piecewise, Sum, Symbol
 
 from symprop.indices import (
-    accesses,
     bound_indices,
     free_indices,
     guarded,
@@ -39,15 +29,14 @@ from symprop.indices import (
     summation,
     where,
 )
-from symprop.lower.guards import Copied, bent, gathered, often, readable, spread, unguarded
-from symprop.lower.matrices import matched
+from symprop.lower.guards import gathered, often, readable, spread
+from symprop.lower.products import COLUMNS, Group, Products
 from symprop.lower.steps import (
     Compute,
     Contract,
     Lane,
     Multiply,
     Step,
-    Tiling,
     Transpose,
     axis_lengths,
     element,
@@ -57,44 +46,10 @@ from symprop.lower.steps import (
     renewed,
 )
 from symprop.lower.strategy import Strategy
-from symprop.lower.tiles import (
-    contracted,
-    dotted,
-    started,
-    transposable,
-    transposed,
-    transposed_axes,
-)
-from symprop.lower.values import as_read
+from symprop.lower.tiles import contracted, started
 from symprop.lower.vocabulary import new_name
 
-__all__ = ["BLAS", "COLUMNS", "MINIMUM", "NOMINAL_BATCH", "WEIGHTS", "contract", "counted"]
-
-MINIMUM = 256
-"""The least number of multiply-adds for which a product is called."""
-
-BLAS = 2048
-"""The least number of multiply-adds for which a product of matrices is left to BLAS."""
-
-COLUMNS = 4
-"""The least number of columns of a tile in rows: the vector of the narrowest registers."""
-
-REUSED = 4
-"""How often one sample reads a weight of which a copy with exchanged axes is made in rows."""
-
-WEIGHTS = 2**17
-"""The greatest number of weights that tiles in rows read for each sample: they stay in a cache."""
-
-NOMINAL_BATCH = 32
-"""The number of samples for which multiply-adds are counted."""
-
-Group = tuple[Idx, ...]
-
-
-def counted(index: Idx, strategy: Strategy) -> int:
-    """Return how many values an index has where multiply-adds are counted."""
-    samples = strategy.block if strategy.lanes else NOMINAL_BATCH
-    return samples if is_sample(index) else extent(index) or samples
+__all__ = ["contract"]
 
 
 def contract(
@@ -109,7 +64,7 @@ def contract(
     sample axis; it is returned with the tensors that were added, whose names are
     added to `taken`.
     """
-    pass_ = _Contraction(dict(shapes), taken, strategy)
+    pass_ = _Contraction(Products(dict(shapes), taken, strategy))
     for step in steps:
         pass_.add(step)
     return _column_sums(pass_), pass_.shapes
@@ -158,12 +113,13 @@ def _adds_rows(step: Compute) -> bool:
 
 @dataclass
 class _Contraction:
-    shapes: dict[str, tuple[int, ...]]
-    taken: set[str]
-    strategy: Strategy
+    products: Products
     done: list[Step] = field(default_factory=list)
-    copies: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
-    zeroed: dict[Basic, str] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, with those that were added."""
+        return self.products.shapes
 
     def add(self, step: Compute) -> None:
         """Append `step`, preceded by the products that are in it."""
@@ -172,7 +128,7 @@ class _Contraction:
             return
         rest, filled = step.value, False
         for term in Add.make_args(step.value):
-            product = self._product(step.target, term) if _alike(step, term) else None
+            product = self.products.product(step.target, term) if _alike(step, term) else None
             if product is None:
                 continue
             rest -= term
@@ -184,7 +140,7 @@ class _Contraction:
             elif (continued := self._continued(step.target, whole)) is not None:
                 whole = continued
             else:
-                name = self._temporary(f"product_{name_of(step.target)}", _own(step.target))
+                name = self.products.temporary(f"product_{name_of(step.target)}", _own(step.target))
                 whole, rest = _into(whole, name), rest + element(name, _own(step.target))
             self.done.append(replace(whole, comment=step.comment))
         if not filled:
@@ -207,7 +163,7 @@ class _Contraction:
         """
         if isinstance(product, Contract):
             for term in Add.make_args(rest):
-                if self._readable(term) and name_of(term) != name_of(product.target):
+                if self.products.readable(term) and name_of(term) != name_of(product.target):
                     found = started(product, term, self.shapes)
                     if found is not None:
                         return found, rest - term
@@ -233,10 +189,10 @@ class _Contraction:
         if not isinstance(product, Contract):
             return None
         own = _own(product.target)
-        memory = self._temporary(f"product_{name}", own)
+        memory = self.products.temporary(f"product_{name}", own)
         found = started(product, element(memory, own), self.shapes)
         if found is None:
-            self._forget(memory)
+            self.products.forget(memory)
             return None
         self.done[place] = _into(before, memory)
         return found
@@ -264,7 +220,7 @@ class _Contraction:
             number, bare = term.as_independent(Indexed, as_Add=False)
             part = replace(step, value=where(bare, condition))
             whole = self._summed(part)
-            product = None if whole is None else self._product(whole.target, whole.value)
+            product = None if whole is None else self.products.product(whole.target, whole.value)
             if whole is not None and product is not None:
                 self._add_product(whole, number, product)
             elif whole is None:
@@ -296,7 +252,7 @@ class _Contraction:
         if continued is not None:
             self.done += [*product[:-1], replace(continued, comment=step.comment)]
             return
-        temporary = self._temporary(f"product_{name}", _own(step.target))
+        temporary = self.products.temporary(f"product_{name}", _own(step.target))
         product[-1] = _into(product[-1], temporary)
         self._add_temporary(step, number * element(temporary, _own(step.target)), product)
 
@@ -304,7 +260,7 @@ class _Contraction:
         """Append a product into a memory of its own, and what adds it to the target of a step."""
         self.done += [*product[:-1], replace(product[-1], comment=step.comment)]
         axes = dict.fromkeys(i for part in step.target.indices for i in free_indices(part))
-        renamed = {index: renewed(index, self.strategy.block) for index in axes}
+        renamed = {index: renewed(index, self.products.strategy.block) for index in axes}
         target, value = substitute(step.target, renamed), substitute(value, renamed)
         self.done.append(Compute(target, value, tuple(renamed.values()), True))
 
@@ -313,14 +269,14 @@ class _Contraction:
 
         It is added up where they would be, and from there to where they lead.
         """
-        copy = spread(step.target, self.shapes, self.strategy.block)
+        copy = spread(step.target, self.shapes, self.products.strategy.block)
         if copy is None:
             return False
-        name = self._temporary(f"product_{copy.source}", copy.axes)
+        name = self.products.temporary(f"product_{copy.source}", copy.axes)
         whole = gathered(replace(step, target=element(name, copy.subscripts)), self.shapes)
-        product = None if whole is None else self._product(whole.target, whole.value)
+        product = None if whole is None else self.products.product(whole.target, whole.value)
         if product is None:
-            self._forget(name)
+            self.products.forget(name)
             return False
         target, condition = guarded(copy.value)
         value = where(number * element(name, copy.axes), condition)
@@ -350,7 +306,7 @@ class _Contraction:
         own = _own(step.target)
         if not isinstance(step.value, Sum):
             return False
-        columns = self.strategy.lanes or COLUMNS
+        columns = self.products.strategy.lanes or COLUMNS
         for factor in Mul.make_args(guarded(step.value.function)[0]):
             axes = factor.indices if isinstance(factor, Indexed) else ()
             last = tuple(i for i in axes if i in own and not is_sample(i))
@@ -391,25 +347,18 @@ class _Contraction:
 
     def _apart(self, step: Compute, axes: Group, total: Expr) -> tuple[Expr, list[Step]] | None:
         """Return an element of a memory for a product, and its steps; None where it is none."""
-        name = self._temporary(f"product_{name_of(step.target)}", axes)
+        name = self.products.temporary(f"product_{name_of(step.target)}", axes)
         memory = element(name, axes)
-        product = self._product(memory, total)
+        product = self.products.product(memory, total)
         if product is None:
-            self._forget(name)
+            self.products.forget(name)
             return None
         return memory, product
-
-    def _temporary(self, hint: str, indices: Group) -> str:
-        name = new_name(hint.replace("/", "_"), self.taken)
-        lengths = (extent(index) for index in indices)
-        block = self.strategy.block if self.strategy.lanes else None
-        self.shapes[name] = tuple(n for length in lengths if (n := length or block) is not None)
-        return name
 
     @cached_property
     def one(self) -> Indexed:
         """The left operand of a plain sum: a tensor that holds a 1."""
-        name = new_name("one", self.taken)
+        name = new_name("one", self.products.taken)
         self.shapes[name] = (1,)
         return element(name, (sympy.S.Zero,))
 
@@ -420,208 +369,8 @@ class _Contraction:
         found = contracted(step.target, self.one, right, (sample,), self.shapes)
         if found is None:
             raise TypeError(f"{step}: not a sum of rows")
-        found = self._over(found, name_of(copy.target))
+        found = self.products.over(found, name_of(copy.target))
         self._add_product(step, sympy.S.One, [replace(found, reason="a sum over the samples")])
-
-    def _over(self, contract: Contract, copy: str) -> Contract:
-        """Let a product read whole vectors of a copy, which lies in the workspace."""
-        count, lanes = contract.tiling.columns.count or 0, self.strategy.lanes
-        over = name_of(contract.right) == copy and lanes > 0 and count % lanes > 0
-        return replace(contract, tiling=replace(contract.tiling, over=over))
-
-    def _forget(self, name: str) -> None:
-        self.taken.remove(name)
-        del self.shapes[name]
-
-    def _product(self, target: Expr, total: Expr) -> list[Step] | None:
-        """Return the steps of a product, itself the last; None where it is none or small."""
-        if not isinstance(total, Sum) or not isinstance(target, Indexed):
-            return None
-        summed = frozenset(bound_indices(total))
-        factors = Mul.make_args(total.function)
-        copies: dict[Basic, Compute] = {}
-        conditional = total.function.has(Piecewise)
-        if conditional or bent(total.function):
-            found = unguarded(total.function, self.shapes, self.strategy.block)
-            if found is not None:
-                factors = tuple(self._read(factor, copies) for factor in found)
-            elif conditional:
-                return None
-        product = None
-        if len(factors) == 2 and all(map(self._readable, factors)):
-            product = self._pair(target, factors[0], factors[1], summed)
-        elif len(factors) > 1:
-            product = self._grouped(target, factors, summed)
-        names = {key: name_of(copy.target) for key, copy in copies.items()}
-        if product is None:
-            for name in names.values():
-                self._forget(name)
-            return None
-        self.zeroed |= names
-        return [*copies.values(), *product]
-
-    def _read(self, factor: Indexed | Copied, copies: dict[Basic, Compute]) -> Indexed:
-        """Return a factor of a product; what it reads is in `copies` where it must be made."""
-        if isinstance(factor, Indexed):
-            return factor
-        name = self.zeroed.get(factor.key)
-        if name is None and factor.key in copies:
-            name = name_of(copies[factor.key].target)
-        if name is None:
-            name = self._temporary(f"{factor.kind}_{factor.source}", factor.axes)
-            copy = element(name, factor.axes)
-            copies[factor.key] = Compute(copy, factor.value, factor.axes, comment=factor.reason)
-        return element(name, factor.subscripts)
-
-    def _pair(
-        self, target: Indexed, first: Expr, second: Expr, summed: frozenset[Idx], rows: int = 1
-    ) -> list[Step] | None:
-        """Return the steps of a product of two tensors, in the form that the strategy allows.
-
-        In lanes a tile has so many `rows` at least.
-        """
-        forced, lanes = self.strategy.products, self.strategy.lanes
-        indices = {*target.indices, *free_indices(first), *free_indices(second)}
-        work = prod(counted(index, self.strategy) for index in indices)
-        if forced == "loops" or (forced == "model" and work < MINIMUM):
-            return None
-        tiles = None
-        if lanes or forced != "blas":
-            tiles = self._tiles(target, first, second, summed, work, rows)
-        if lanes or forced == "tiles" or (tiles is not None and not self._streams(tiles[-1])):
-            return tiles
-        small = forced == "model" and work < BLAS
-        found = None if small else matched(target, first, second, summed, self.shapes)
-        return tiles if found is None else [found]
-
-    def _tiles(
-        self,
-        target: Indexed,
-        first: Expr,
-        second: Expr,
-        summed: frozenset[Idx],
-        work: int,
-        rows: int,
-    ) -> list[Step] | None:
-        """Return the steps of a product of register tiles; None where that reads too much."""
-        forced = self.strategy.products == "tiles"
-        order = tuple(sorted(summed, key=lambda index: _places(index, (first, second))))
-        before: list[Transpose] = []
-        found = contracted(target, first, second, order, self.shapes)
-        if self.strategy.lanes:
-            found = found or self._over_samples(target, first, second, order, before)
-        elif found is None or not self._worth(found, rows):
-            found = dotted(target, first, second, order, self.shapes) or found
-            if found is None or not self._worth(found, rows):
-                found = self._with_copy(target, first, second, order, before) or found
-        if found is None or not (forced or self._worth(found, rows)):
-            return None
-        for step in before:
-            self.copies[_plan(step.source, step.target)] = name_of(step.target)
-        return [*before, replace(found, reason="forced" if forced else self._reason(work, found))]
-
-    def _over_samples(
-        self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]
-    ) -> Contract | None:
-        """Return the product that sums over the samples: along a copy, or lane by lane."""
-        dots = dotted(target, first, second, order, self.shapes, lanes=True)
-        copied = self._with_copy(target, first, second, order, before)
-        if dots is None or (copied is not None and not self._narrow(copied.tiling)):
-            return copied
-        for step in before:
-            self._forget(name_of(step.target))
-        before.clear()
-        return dots
-
-    def _narrow(self, tiling: Tiling) -> bool:
-        """Tell whether lane by lane such a product over the samples takes less than with columns.
-
-        The lanes of a sum are added up in the end, which takes as long as two vectors of terms; of
-        columns a register is filled at least by half. Measured with float32, the form that this
-        chooses takes 0.2 (64 x 1, 32 samples) to 1.05 of the time of the other.
-        """
-        lanes, columns = self.strategy.lanes, tiling.columns.count or 1
-        terms = self.strategy.block * prod(axis.count or 1 for axis in tiling.terms)
-        half = lanes // 2
-        return columns * (terms + 2 * lanes) < -(-columns // half) * half * terms
-
-    def _reason(self, work: int, tile: Contract) -> str:
-        enough = f"{work} multiply-adds >= {MINIMUM}"
-        if self.strategy.lanes:
-            return f"{enough}, {tile.tiling.rows.count} rows"
-        return f"{enough} for {NOMINAL_BATCH} samples, {tile.tiling.columns.count} columns"
-
-    def _worth(self, tile: Contract, rows: int) -> bool:
-        """Tell whether a tile reads less than a loop does or, in rows, more at a time."""
-        if self.strategy.lanes:
-            return (tile.tiling.rows.count or 0) >= rows
-        return (tile.tiling.columns.count or 0) >= COLUMNS
-
-    def _streams(self, product: Step) -> bool:
-        """Tell whether a tile in rows reads weights for each sample that stay in no cache."""
-        read = product.read if isinstance(product, Contract) else ()
-        weights = [leaf for leaf in read if not any(map(is_sample, leaf.indices))]
-        return any(prod(self.shapes[name_of(leaf)]) > WEIGHTS for leaf in weights)
-
-    def _with_copy(
-        self, target: Indexed, first: Expr, second: Expr, order: Group, before: list[Transpose]
-    ) -> Contract | None:
-        """Return the product that reads one operand from a transposed copy; `before` makes it."""
-        for left, right in ((first, second), (second, first)):
-            group = transposable(target, right, self.shapes)
-            if group is None or not set(group).isdisjoint(free_indices(left)):
-                continue
-            if not self.strategy.lanes and not self._reused(right, target, order):
-                continue
-            axes = transposed_axes(right, group)
-            known = self.copies.get(_plan(right, element("", axes)))
-            name = known or self._temporary(f"{name_of(right)}_T", axes)
-            found = contracted(target, left, element(name, axes), order, self.shapes)
-            if found is not None:
-                before += [] if known else [transposed(right, group, name, self.shapes)]
-                return self._over(found, name)
-            if not known:
-                self._forget(name)
-        return None
-
-    def _reused(self, weights: Indexed, target: Indexed, summed: Group) -> bool:
-        """Tell whether a sample reads every weight so often that a copy of them is little work."""
-        used = prod(size(i) for i in {*target.indices, *summed} if not is_sample(i))
-        sampled = any(map(is_sample, weights.indices))
-        return not sampled and used >= REUSED * prod(self.shapes[name_of(weights)])
-
-    def _grouped(
-        self, target: Indexed, factors: tuple[Expr, ...], summed: frozenset[Idx]
-    ) -> list[Step] | None:
-        """Compute all factors but one as a tensor first, where the rest is a product then."""
-        for factor in factors:
-            others = Mul(*(other for other in factors if other is not factor))
-            if not self._readable(factor) or others.has(Sum, Piecewise) or not accesses(others):
-                continue
-            if isinstance(others, Pow) and others.exp.could_extract_minus_sign():
-                continue  # a quotient is no product with the reciprocal: that may overflow
-            free = set(free_indices(others))
-            order = [index for index in target.indices if index in free]
-            order += [index for index in as_read(others) if index in free - set(order)]
-            # last in lanes, first in rows: where all tensors have the samples
-            order.sort(key=lambda index: is_sample(index) == bool(self.strategy.lanes))
-            if set(order) != free or not order:
-                continue
-            name = self._temporary(f"factor_{name_of(target)}", tuple(order))
-            found = self._pair(target, factor, element(name, tuple(order)), summed, rows=2)
-            if found is not None:
-                return [self._composite(name, others, tuple(order)), *found]
-            self._forget(name)
-        return None
-
-    def _composite(self, name: str, others: Expr, order: Group) -> Compute:
-        renamed = {index: renewed(index, self.strategy.block) for index in order}
-        loops = tuple(renamed.values())
-        return Compute(element(name, loops), substitute(others, renamed), loops)
-
-    def _readable(self, factor: Expr) -> bool:
-        """Tell whether a factor is an element of a tensor of numbers."""
-        return isinstance(factor, Indexed) and name_of(factor) in self.shapes
 
 
 def _alike(step: Compute, term: Expr) -> bool:
@@ -643,16 +392,3 @@ def _into(product: Step, name: str) -> Step:
     if isinstance(product, Multiply):
         return replace(product, target=replace(product.target, name=name))
     raise TypeError(f"{type(product).__name__}: not a product")
-
-
-def _plan(source: Indexed, copy: Indexed) -> tuple[str, tuple[int, ...]]:
-    """Return what tells a transposed copy from others: the tensor, and where each axis goes."""
-    return name_of(source), tuple(source.indices.index(index) for index in copy.indices)
-
-
-def _places(index: Idx, factors: tuple[Expr, ...]) -> tuple[int, ...]:
-    """Return where each factor first has an index, so that sums run through memory in order."""
-    return tuple(
-        next((n for n, part in enumerate(factor.indices) if index in free_indices(part)), 99)
-        for factor in factors
-    )
