@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import sympy
 from numpy.typing import NDArray
-from symprop.lower.products import REUSED
 from sympy import (
     Abs,
     And,
@@ -35,6 +34,7 @@ from symprop.derivation import differentiate
 from symprop.indices import bound_indices, free_indices, guarded, size, where
 from symprop.lower import lower
 from symprop.lower.guards import Copied, gathered, often, readable, spread, unguarded
+from symprop.lower.products import REUSED
 from symprop.lower.program import Branch, nested
 from symprop.lower.steps import Compute, Contract, Transpose, element, name_of
 from symprop.ranges import is_affine

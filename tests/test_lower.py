@@ -8,7 +8,6 @@ import classics
 import pytest
 import sympy
 import zoo
-from symprop.lower.products import MINIMUM, NOMINAL_BATCH, WEIGHTS
 from sympy import Idx, Indexed, IndexedBase, Rational, Sum, Symbol, exp, sqrt, tanh
 
 from symprop import Network, logsumexp, softmax
@@ -20,6 +19,7 @@ from symprop.lower.expand import expand
 from symprop.lower.initial import fans
 from symprop.lower.matrices import matched
 from symprop.lower.memory import place
+from symprop.lower.products import MINIMUM, NOMINAL_BATCH, WEIGHTS
 from symprop.lower.program import (
     Assign,
     Branch,
