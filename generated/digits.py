@@ -987,11 +987,8 @@ class _Writer:
 
     def first(self, vector: Any, count: Any) -> Any:
         """Return a vector with zeros behind its first `count` lanes."""
-        kind = ir.VectorType(_INDEX, self.lanes)
-        known = ir.Constant(kind, [*range(self.lanes)])
-        empty = ir.Constant(kind, ir.Undefined)
-        count = self.builder.insert_element(empty, count, ir.Constant(_WORD, 0))
-        inside = self.builder.icmp_signed("<", known, self.shuffle(count, empty, [0] * self.lanes))
+        lanes = ir.Constant(ir.VectorType(_INDEX, self.lanes), [*range(self.lanes)])
+        inside = self.builder.icmp_signed("<", lanes, self.repeat(count, self.lanes))
         return self.builder.select(inside, vector, self.zero)
 
     def read(self, pointer: Any, start: Any) -> Any:
@@ -1000,8 +997,11 @@ class _Writer:
 
     def splat(self, pointer: Any, start: Any, lanes: int) -> Any:
         """Return a vector of one element."""
-        value = self.read(pointer, start)
-        empty = ir.Constant(ir.VectorType(self.element, lanes), ir.Undefined)
+        return self.repeat(self.read(pointer, start), lanes)
+
+    def repeat(self, value: Any, lanes: int) -> Any:
+        """Return a vector of one number."""
+        empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
         vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
         return self.shuffle(vector, empty, [0] * lanes)
 
@@ -1221,6 +1221,16 @@ class _Dimensions(NamedTuple):
         return more[:2] if self.begun else (None, more[0])
 
 
+def _across(loops: Any) -> tuple[Any, list[Any]]:
+    """Return the longest loop in which left stands still, of one turn if there is none; the others.
+
+    Along it one vector of left serves several products.
+    """
+    still = [loop for loop in loops if loop[0] is not None and not loop[1]]
+    across = max(still, default=(1, 0, 0, 0, 0))
+    return across, [loop for loop in loops if loop is not across]
+
+
 def _counted(dimensions: Any, count: Any) -> list[Any]:
     """Return dimensions with `count` for the turns that are known when the code runs."""
     return [(count if turns is None else turns, *moves) for turns, *moves in dimensions]
@@ -1241,9 +1251,7 @@ class _Product:
         self.large = len(self.terms) == 1 and size >= _LARGE
         self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
         if self.columns[1]:
-            still = [loop for loop in loops if loop[0] is not None and not loop[1]]
-            self.across = max(still, default=(1, 0, 0, 0, 0))
-            others = [loop for loop in loops if loop is not self.across]
+            self.across, others = _across(loops)
             self.dimensions = dimensions._replace(loops=others)
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
@@ -1451,9 +1459,7 @@ class _Dots:
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions = dimensions
         self.columns, self.rows, self.terms, loops, *_ = dimensions
-        still = [loop for loop in loops if loop[0] is not None and not loop[1]]
-        self.across = max(still, default=(1, 0, 0, 0, 0))
-        self.loops = [loop for loop in loops if loop is not self.across]
+        self.across, self.loops = _across(loops)
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the tiles."""

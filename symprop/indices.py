@@ -153,11 +153,12 @@ def canonical(expression: Basic, mapping: Mapping[Basic, Basic] | None = None) -
     """
 
     def placed(node: Basic, _mapping: Mapping[Basic, Basic], depth: int) -> tuple[_Names, int]:
-        found = {
+        bound = bound_indices(node)
+        found: _Names = {
             index: Idx(Symbol(f"_{place}", integer=True), size(index))
-            for place, index in enumerate(bound_indices(node), depth)
+            for place, index in enumerate(bound, depth)
         }
-        return found, depth + len(bound_indices(node))
+        return found, depth + len(bound)
 
     return _renamed(expression, mapping or {}, placed, 0)
 

@@ -94,6 +94,16 @@ class _Dimensions(NamedTuple):
         return more[:2] if self.begun else (None, more[0])
 
 
+def _across(loops: Any) -> tuple[Any, list[Any]]:
+    """Return the longest loop in which left stands still, of one turn if there is none; the others.
+
+    Along it one vector of left serves several products.
+    """
+    still = [loop for loop in loops if loop[0] is not None and not loop[1]]
+    across = max(still, default=(1, 0, 0, 0, 0))
+    return across, [loop for loop in loops if loop is not across]
+
+
 def _counted(dimensions: Any, count: Any) -> list[Any]:
     """Return dimensions with `count` for the turns that are known when the code runs."""
     return [(count if turns is None else turns, *moves) for turns, *moves in dimensions]
@@ -114,9 +124,7 @@ class _Product:
         self.large = len(self.terms) == 1 and size >= _LARGE
         self.ahead = self.large and self.terms[0][1] * _AHEAD <= _NEAR
         if self.columns[1]:
-            still = [loop for loop in loops if loop[0] is not None and not loop[1]]
-            self.across = max(still, default=(1, 0, 0, 0, 0))
-            others = [loop for loop in loops if loop is not self.across]
+            self.across, others = _across(loops)
             self.dimensions = dimensions._replace(loops=others)
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
@@ -324,9 +332,7 @@ class _Dots:
     def __init__(self, dimensions: _Dimensions) -> None:
         self.dimensions = dimensions
         self.columns, self.rows, self.terms, loops, *_ = dimensions
-        still = [loop for loop in loops if loop[0] is not None and not loop[1]]
-        self.across = max(still, default=(1, 0, 0, 0, 0))
-        self.loops = [loop for loop in loops if loop is not self.across]
+        self.across, self.loops = _across(loops)
 
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the tiles."""

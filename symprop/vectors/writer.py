@@ -170,11 +170,8 @@ class _Writer:
 
     def first(self, vector: Any, count: Any) -> Any:
         """Return a vector with zeros behind its first `count` lanes."""
-        kind = ir.VectorType(_INDEX, self.lanes)
-        known = ir.Constant(kind, [*range(self.lanes)])
-        empty = ir.Constant(kind, ir.Undefined)
-        count = self.builder.insert_element(empty, count, ir.Constant(_WORD, 0))
-        inside = self.builder.icmp_signed("<", known, self.shuffle(count, empty, [0] * self.lanes))
+        lanes = ir.Constant(ir.VectorType(_INDEX, self.lanes), [*range(self.lanes)])
+        inside = self.builder.icmp_signed("<", lanes, self.repeat(count, self.lanes))
         return self.builder.select(inside, vector, self.zero)
 
     def read(self, pointer: Any, start: Any) -> Any:
@@ -183,8 +180,11 @@ class _Writer:
 
     def splat(self, pointer: Any, start: Any, lanes: int) -> Any:
         """Return a vector of one element."""
-        value = self.read(pointer, start)
-        empty = ir.Constant(ir.VectorType(self.element, lanes), ir.Undefined)
+        return self.repeat(self.read(pointer, start), lanes)
+
+    def repeat(self, value: Any, lanes: int) -> Any:
+        """Return a vector of one number."""
+        empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
         vector = self.builder.insert_element(empty, value, ir.Constant(_WORD, 0))
         return self.shuffle(vector, empty, [0] * lanes)
 
