@@ -101,11 +101,11 @@ _options = {
     "no_cfunc_wrapper": True,
 }
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
-_counted = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
-_kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
+_users = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
+_kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
 _inner = register_jitable(  # Python runs its text
-    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
 )
 
 
@@ -1096,6 +1096,7 @@ def _intrinsic(
         3: lambda typingctx, a, b, c: outlined(a, b, c),
         4: lambda typingctx, a, b, c, d: outlined(a, b, c, d),
         5: lambda typingctx, a, b, c, d, e: outlined(a, b, c, d, e),
+        6: lambda typingctx, a, b, c, d, e, f: outlined(a, b, c, d, e, f),
     }
     return intrinsic(calls[arguments])
 
@@ -1215,10 +1216,17 @@ class _Dimensions(NamedTuple):
     over: bool
     begun: bool  # whether there is a start
 
-    def given(self, more: Any) -> Any:
-        """Return the start and the count among the arguments after out; None for what is not."""
-        more = (*more, None)
-        return more[:2] if self.begun else (None, more[0])
+    @property
+    def counts(self) -> tuple[bool, bool]:
+        """Tell whether a count is given, and one more for the terms."""
+        others = None in (self.columns[0], self.rows[0], *(loop[0] for loop in self.loops))
+        terms = self.terms[0][0] is None
+        return others or terms, others and terms
+
+    def given(self, more: Any) -> tuple[Any, Any, Any]:
+        """Return the start, the count and that of the terms; None for what is not given."""
+        start, count, terms = (*[None][self.begun :], *more, None, None)[:3]
+        return start, count, terms if self.counts[1] else count
 
 
 def _across(loops: Any) -> tuple[Any, list[Any]]:
@@ -1257,7 +1265,7 @@ class _Product:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        self.start, count = self.dimensions.given(more)
+        self.start, count, terms = self.dimensions.given(more)
         self.moves = self.columns[1:]
         # from one vector of a tile to the next: in left, right, out and start
         narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
@@ -1270,7 +1278,7 @@ class _Product:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
         around = w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0))
-        with around as outer, self.blocks(size, count) as block:
+        with around as outer, self.blocks(size, terms) as block:
             for section, panels, _ in sections:
                 for start, stop, widths, tall in panels:
                     turn = len(widths) * (1 if self.across else w.lanes)
@@ -1464,7 +1472,7 @@ class _Dots:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the tiles."""
         self.w, self.left, self.right, self.out = w, left, right, out
-        self.start, self.count = self.dimensions.given(more)
+        self.start, self.count, _ = self.dimensions.given(more)
         high, wide = _tile(self.rows[0], self.across[0], w.registers)
         around = w.nest(_counted(self.loops, self.count), (0, 0, 0, 0))
         with around as outer:
@@ -1538,7 +1546,8 @@ def _contraction(
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
     the count of the columns, of the rows, of the first terms or of a loop one more argument is that
     count, for columns that are whole vectors; where they are summed, their last vector is read
-    whole. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
+    whole. With None for the first terms and for one of the others there are two, the last for the
+    terms. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
     `over` the last vector of the columns is read whole: there is memory for as much behind right.
     """
     begun = len(columns) > 4
@@ -1547,8 +1556,7 @@ def _contraction(
     if not _WRITTEN:
         return _plain_contraction(dimensions, (*offsets, 0)[:4])
     writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
-    counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
-    arguments = 3 + begun + (None in counts)
+    arguments = 3 + begun + sum(dimensions.counts)
     return _intrinsic(f"contraction {dimensions}", writer.write, arguments, offsets)
 
 
@@ -1573,10 +1581,11 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
     lefts, rights, outs, starts = (_offsets(outer, axis) + offsets[axis] for axis in range(4))
     inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
     total, step_left, step_right, _ = terms[0]
+    both = dimensions.counts[1]
     _, move_left, move_right, move_out, move_start = counted or (1, 0, 0, 0, 0)
 
     @njit
-    def sums(left: Any, right: Any, out: Any, start: Any, count: int) -> None:
+    def sums(left: Any, right: Any, out: Any, start: Any, count: int = 0, own: int = 0) -> None:
         left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
         width = count if fixed is None else fixed
         for s, n in np.ndindex(1 if counted is None else count, lefts.size):
@@ -1587,7 +1596,7 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
                 result[:] = start.reshape(-1)[first : first + (width if along else 1)]
             else:
                 result[:] = 0
-            for k in range(count if total is None else total):
+            for k in range(own if both else count if total is None else total):
                 for m in range(inner_left.size):
                     at = lefts[n] + s * move_left + k * step_left + inner_left[m]
                     place = rights[n] + s * move_right + k * step_right + inner_right[m]
@@ -1595,8 +1604,8 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
                     result += factor * right[place : place + width]
 
     if begun:
-        return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
-    return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))
+        return sums
+    return njit(lambda left, right, out, count=0, own=0: sums(left, right, out, out, count, own))
 
 
 def _transpose(rows: int, columns: int, count: int = 1, some: bool = False) -> Any:
@@ -2166,9 +2175,6 @@ def _advance(
     W2 = _view(theta, 2080, (32, 10))
     b2 = _view(theta, 2400, (10,))
     gradient = _view(gradients, thread * gradients.shape[1], (2410,))
-    share = _share(2410, threads2)
-    lower = min(thread * share, 2410)
-    upper = min(lower + share, 2410)
     phase = 0
     mode = _flush()
     while steps > 0:
@@ -2189,9 +2195,7 @@ def _advance(
             phase += threads2
             _meet(arrived, phase)
         size = min(batch_size, n - position)
-        share = _share(size, threads2)
-        low = min(thread * share, size)
-        high = min(low + share, size)
+        low, high = _share(size, 8, thread, threads2)
         total = 0.0
         for first in range(low, high, _BLOCK):
             rows = min(_BLOCK, high - first)
@@ -2208,15 +2212,18 @@ def _advance(
         _meet(arrived, phase)
         total = totals[0]
         for other in range(1, threads2):
-            if other * share < size:  # else it had no samples
-                total += totals[other]
+            total += totals[other]
+        iteration += 1
+        lower, upper = _share(2410, 8, thread, threads2)
+        for other in range(1, threads2):
+            begins, ends = _share(size, 8, other, threads2)
+            if begins < ends:  # else it had no samples
                 origin = other * gradients.shape[1] + lower
                 _apart(
                     _add,
                     _view(gradients, lower, (upper - lower,)),
                     _view(gradients, origin, (upper - lower,)),
                 )
-        iteration += 1
         _apart(
             _update,
             _view(values, lower, (upper - lower,)),
@@ -2282,9 +2289,14 @@ def _crew(threads, batch_size):
         threads = max(threads, 1)
     threads = _whole("threads", threads, 1)
     threads = threads if _WRITTEN else 1
-    size = -(-2410 // _LINE) * _LINE
-    gradients = _aligned(threads * size).reshape((threads, size))
-    return Crew(threads, np.zeros(8, np.int64), np.zeros(threads), gradients)
+    arrived, totals = np.zeros(8, np.int64), np.zeros(threads)
+    return Crew(threads, arrived, totals, _rows(threads, 2410))
+
+
+def _rows(threads, size):
+    """Return memory for numbers of each thread: rows that begin on cache lines."""
+    size = -(-size // _LINE) * _LINE
+    return _aligned(threads * size).reshape((threads, size))
 
 
 _QUOTA = "/sys/fs/cgroup/cpu.max"  # of a Linux container: microseconds of processors, and of time
@@ -2303,9 +2315,11 @@ def _processors():
 
 
 @_inner
-def _share(count, threads):
-    """Return how many of `count` elements a thread gets: whole vectors."""
-    return -(-count // threads // 8) * 8
+def _share(count, part, thread, threads):
+    """Return where a thread's share of `count` elements begins and ends: whole parts."""
+    share = -(-count // threads // part) * part
+    low = min(thread * share, count)
+    return low, min(low + share, count)
 
 
 def _together(crew, rooms, *arguments):

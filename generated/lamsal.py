@@ -115,12 +115,12 @@ _options = {
     "no_cfunc_wrapper": True,
 }
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
-_counted = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
-_kernel = njit(no_rewrites=True, **_options, **_counted)  # nothing to rewrite in it
+_users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+_kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
-_inlined = njit(forceinline=True, no_rewrites=True, **_options, **_counted)
+_inlined = njit(forceinline=True, no_rewrites=True, **_options, **_users)
 _inner = register_jitable(  # Python runs its text
-    no_rewrites=True, no_cpython_wrapper=True, **_options, **_counted
+    no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
 )
 
 

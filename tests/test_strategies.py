@@ -546,7 +546,6 @@ def test_large_weights_are_updated_in_parts_in_rows() -> None:
     one.training = Training("adam", 1, 1)
     rows = [part.rows for part in lower(differentiate(one), "float32").gradient.deferred]
     assert rows == [0, 0]
-    assert not deferred(lower(made, "float32", layout="lanes"))
     assert not deferred(lower(made, "float32", products="loops"))
     assert not deferred(lower(differentiate(wide(decay=0.5)), "float32"))
     assert not deferred(lower(derivation("classifier"), layout="rows", products="tiles"))
@@ -654,6 +653,149 @@ def test_threads_have_the_same_bits_in_every_run() -> None:
     )
     assert np.array_equal(losses, same)
     assert all(np.array_equal(a, b) for a, b in zip(parameters, others, strict=True))
+
+
+# ------------------------------------------------------------------------ rows of a thread's own
+
+
+def whole_numbers(*, trainable: bool = True) -> Network:
+    """Two weights of inputs, with a bias and without, whose steps have no roundings."""
+    net = Network("rows")
+    net.training = Training("sgd", 32, 1)
+    i, m, j = net.index("i", 23), net.index("m", 9), net.index("j", 8)
+    x, u, t = net.input("x", i), net.input("u", m), net.target("t", j)
+    b = net.parameter("b", j)
+    W, U = net.parameter("W", i, j, trainable=trainable), net.parameter("U", m, j)
+    g = net.define("g", Sum(W[i, j] * x[i], i) + b[j], j)
+    h = net.define("h", Sum(U[m, j] * u[m], m), j)
+    y = net.output("y", Piecewise((g[j], g[j] > 0), (0, True)) + h[j], j)
+    net.loss(Sum((y[j] - t[j]) ** 2, j))
+    return net
+
+
+def with_rows(net: Network, patch: pytest.MonkeyPatch) -> tuple[Program, str]:
+    """Kernels of which the threads own rows of every weight that allows it, and their text."""
+    patch.setattr(parts, "LARGE", 1)
+    patch.setattr(parts, "OWNED", 0)
+    patch.setattr(parts, "PART", 16)
+    made = differentiate(net)
+    program = lower(made, layout="lanes", products="tiles")
+    return program, render(made, program, Options("float64", find("sgd")))
+
+
+def taken(kernels: ModuleType, count: int, threads: int, **given: Any) -> list[np.ndarray]:
+    """Return the parameters and the losses after an epoch, from small whole numbers on."""
+    random = np.random.default_rng(count)
+    before = (random.integers(-3, 4, value.shape) * 1.0 for value in kernels.initialize())
+    data = [random.integers(-1, 2, (count, width)) * 1.0 for width in (23, 9, 8)]
+    rates = {"learning_rate": 0.5, **given}
+    after, losses = kernels.train(
+        kernels.Parameters(*before), *data, epochs=1, threads=threads, **rates
+    )
+    return [*after, losses]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+
+
+def test_weights_of_inputs_have_rows_for_each_thread() -> None:
+    made = differentiate(wide())
+    (part,) = lower(made, "float32", layout="lanes").gradient.deferred
+    assert (name_of(part.product.target), part.rows) == ("dL/dW", PART // 70)
+    assert part.reader
+    assert {*map(name_of, part.reader.read)} == {"W", "x", "b"}
+
+
+def test_some_weights_have_none() -> None:
+    """A decayed one, one that a sum reads along its rows, a small one, and one of many samples."""
+
+    def found(net: Network) -> list[str]:
+        return deferred(lower(differentiate(net), "float32", layout="lanes"))
+
+    assert found(wide()) == ["dL/dW"]
+    assert not found(wide(decay=0.5))
+    many = wide()
+    many.training = Training("adam", 128, 1)
+    assert not found(many)
+    across = Network("across")
+    across.training = Training("adam", 32, 1)
+    i, j = across.index("i", 300), across.index("j", 70)
+    W, x = across.parameter("W", j, i), across.input("x", i)
+    y = across.define("y", Sum(W[j, i] * x[i], i), j)
+    across.loss(Sum(y[j] ** 2, j))
+    assert not found(across)
+    small = derivation("exact")
+    assert not deferred(lower(small, layout="lanes", products="tiles"))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 15, 31, 32])
+def test_rows_of_threads_take_the_step_that_one_takes(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without roundings, bit for bit; of few samples only some of the threads have any."""
+    program, source = with_rows(whole_numbers(), monkeypatch)
+    assert deferred(program) == ["dL/dU", "dL/dW"]
+    assert program.strategy.block == 32
+    kernels = load(source, "rows")
+    wanted = taken(kernels, count, 1)
+    moved = zip(wanted, taken(kernels, count, 1, learning_rate=0.0), strict=True)
+    assert [np.array_equal(*pair) for pair in moved] == [False, False, False, True]
+    for threads in (2, 3, 5):
+        assert same(taken(kernels, count, threads), wanted)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(48, 32), (96, 64)])
+def test_rows_of_threads_through_an_epoch(
+    count: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of one block, before a smaller one, or after one of two, where no rows are owned.
+
+    The means are sums times a power of two, so that they have no roundings either: after two steps
+    values have 7 binary places and the losses 14.
+    """
+    kernels = load(with_rows(whole_numbers(), monkeypatch)[1], "rows")
+    wanted = taken(kernels, count, 1, batch_size=batch_size)
+    for threads in (2, 3):
+        assert same(taken(kernels, count, threads, batch_size=batch_size), wanted)
+
+
+def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, source = with_rows(whole_numbers(trainable=False), monkeypatch)
+    assert deferred(program) == ["dL/dU", "dL/dW"]
+    kernels = load(source, "frozen")
+    assert same(taken(kernels, 20, 2), taken(kernels, 20, 1))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("    for other in range(threads):\n", "    for other in range(1):\n"),  # in `_total`
+        ("first + (low - start) % size", "first"),
+        ("other % threads * workspaces", "thread * workspaces"),  # in `_exchange`
+        ("(begins - low) % size", "0"),  # where the samples are collected
+        ("_share(23, 2, thread", "_share(22, 2, thread"),  # the last row
+        ("_total", "_total"),
+    ],
+)
+def test_a_thread_that_forgets_the_others_is_seen(
+    right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the tests above."""
+    source = with_rows(whole_numbers(), monkeypatch)[1]
+    assert right in source
+    kernels = load(source.replace(right, wrong), "broken")
+    assert same(taken(kernels, 32, 2), taken(kernels, 32, 1)) == (right == wrong)
+
+
+def test_one_thread_compiles_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = load(with_rows(whole_numbers(), monkeypatch)[1], "alone")
+    if not kernels._WRITTEN:
+        pytest.skip("this Numba has no vector machinery")
+    for threads in (1, 2):
+        taken(kernels, 32, threads)
+        made = [len(function.overloads) for function in (kernels._sum_parts, kernels._total)]
+        assert made == [threads - 1] * 2
 
 
 def test_no_threads_are_refused() -> None:

@@ -303,6 +303,22 @@ def test_columns_are_known_when_it_runs(rows: int, terms: int, dtype: str) -> No
         check(case, lambda left, right, out, width=width: function(left, right, out, width))
 
 
+@pytest.mark.parametrize("begun", ["", "splat"])
+@pytest.mark.parametrize(("rows", "dtype"), [(13, "float32"), (130, "float64")])
+def test_columns_and_terms_are_known_when_it_runs(rows: int, dtype: str, begun: str) -> None:
+    """Some terms of some columns, as a thread has them that owns rows of a weight."""
+    block, most = 48, 150
+    own = rows, 1, 0, block, *([1] if begun else [])
+    columns = None, 0, 1, 1, *([0] if begun else [])
+    offsets = (GUARD,) * 4 if begun else (GUARD,) * 3
+    made = contraction._contraction(columns, own, ((None, rows, block, 0),), offsets=offsets)
+    function = njit(lambda *arguments: made(*arguments))
+    for width in (lanes(1, dtype), 48):
+        for terms in (0, 1, 33, most):
+            case = Case((width, 0), own[:4], ((terms, rows, block, 0),), dtype=dtype, begun=begun)
+            check(case, lambda *given, w=width, t=terms: function(*given, w, t))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("rows", "others", "terms"), [(1, 1, 1), (13, 1, 1), (9, 7, 1), (6, 3, 4)])

@@ -22,6 +22,7 @@ from symprop.lower.products import BLAS, COLUMNS, MINIMUM, NOMINAL_BATCH, counte
 from symprop.lower.program import (
     Assign,
     Branch,
+    Deferred,
     Kernel,
     Loop,
     Note,
@@ -219,20 +220,32 @@ def _lines_of(kernel: Kernel, program: Program) -> list[_Line]:
     """Return the lines of a kernel; samples are called as in the loop that adds up the losses."""
     loops = (s.index for s in nested(program.loss.body) if isinstance(s, Loop))
     sample = next((index_name(index) for index in loops if is_sample(index)), "s")
-    parts = {part.product: part.rows for part in kernel.deferred}
-    return list(_Lister(kernel.strategy, sample, parts).lines(kernel.body))
+    return list(_Lister(kernel.strategy, sample, _apart(kernel.deferred)).lines(kernel.body))
+
+
+def _apart(deferred: Iterable[Deferred]) -> dict[Contract, str]:
+    """Return what the training does with products that are no part of the kernel then."""
+    found: dict[Contract, str] = {}
+    for part in deferred:
+        what = f"{part.rows} rows" if part.rows else "one element"
+        found[part.product] = f"training applies {what} at a time"
+        if part.reader:
+            weight = name_of(part.reader.left)
+            found[part.product] += f" where each of several threads has its rows of {weight}"
+            found[part.reader] = f"each of several threads adds up what its rows of {weight} give"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Lister:
     """Writes statements as lines; `loops` and `conditions` count what they stand in.
 
-    `parts` are the products that the training computes so many rows at a time.
+    Of some products the training does otherwise than the kernel: that is said in `apart`.
     """
 
     strategy: Strategy
     sample: str
-    parts: Mapping[Contract, int]
+    apart: Mapping[Contract, str]
     loops: tuple[Idx, ...] = ()
     conditions: int = 0
 
@@ -272,10 +285,7 @@ class _Lister:
         match statement:
             case Contract(target, left, right, tiling, reason):
                 why = (f"register tiles: {reason}", str(tiling))
-                if statement in self.parts:
-                    rows = self.parts[statement]
-                    what = f"{rows} rows" if rows else "one element"
-                    why += (f"training applies {what} at a time",)
+                why += (self.apart[statement],) if statement in self.apart else ()
                 reads = statement.read
                 line = self._sum(target, left, right, statement.summed, statement.start)
             case Transpose(target, source, batch, rows, columns):

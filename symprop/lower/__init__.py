@@ -11,7 +11,7 @@ One idea a pass, one file a pass; each takes what the one before it gives:
                --accumulate-->   reductions as steps (in lanes only)
                --schedule-->     loops that are shared
                --localise-->     values that need no memory
-               --defer-->        large weights that are updated part by part (in rows only)
+               --defer-->        large weights that are updated part by part
                --place-->        one workspace for the others
                --statements-->   assignments, loops and branches
                --unroll-->       assignments alone (training steps of tiny networks)
@@ -37,7 +37,7 @@ from symprop.lower.initial import initial_value
 from symprop.lower.lookups import look_up
 from symprop.lower.memory import place
 from symprop.lower.parts import defer
-from symprop.lower.program import Branch, Kernel, Program
+from symprop.lower.program import Branch, Kernel, Program, Statement
 from symprop.lower.schedule import Nest, schedule
 from symprop.lower.share import live, share
 from symprop.lower.statements import statements
@@ -161,17 +161,26 @@ def _written(
     strategy = request.strategy
     gradients = map(words.adjoint, words.parameters)
     shapes = {name: tuple(map(size, words.indices[name])) for name in gradients}
-    inside = {*kept, *(variable.name for variable in request.data)}
-    first, last = defer(nests, shapes, inside, strategy, network.training.batch_size)
-    products = [part.product for part in last]
-    workspace, total = place(kept, (*first, *products), strategy.block, strategy.lanes)
+    weights = {words.adjoint(name): name for name in words.parameters}
+    data = [variable.name for variable in request.data]
+    batch_size = network.training.batch_size
+    rest, deferred = defer(nests, shapes, weights, kept, data, strategy, batch_size)
+    readers = [part.reader for part in deferred if part.reader]
+    products = [part.product for part in deferred]
+    workspace, total = place(kept, (*readers, *rest, *products), strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
-    body = statements(first, taken, words.sample)
-    if last:
-        body += (Branch(((WHOLE, statements(products, taken, words.sample)),)),)
+    first, middle, last = (
+        statements(steps, taken, words.sample) for steps in (readers, rest, products)
+    )
+    body = (*_when_whole(first), *middle, *_when_whole(last))
     variables = request.data, request.outputs
-    return Kernel(request.name, strategy, *variables, workspace, total, body, last)
+    return Kernel(request.name, strategy, *variables, workspace, total, body, deferred)
+
+
+def _when_whole(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """Return statements under the condition that whole gradients are wanted."""
+    return (Branch(((WHOLE, body),)),) if body else ()
 
 
 def _shapes(

@@ -95,10 +95,12 @@ class Deferred:
     """A weight's gradient that the training computes some `rows` at a time, to apply each part.
 
     With no rows it is computed element by element: for one sample it is a product of two numbers.
+    Where threads have rows of their own, `reader` is the product that reads the weight.
     """
 
     product: Contract
     rows: int
+    reader: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ class Kernel:
 
     `strategy` is how it goes about that, `data` are the inputs (and targets) that it reads,
     `outputs` the arrays that it fills. `workspace` lies in one flat array of `size` numbers.
-    What is `deferred` is the body's end, which is done where whole gradients are wanted.
+    What is `deferred` is the body's end, which is done where whole gradients are wanted; so are the
+    products that read these weights, if any, which are its beginning.
     """
 
     name: str

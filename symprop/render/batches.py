@@ -77,8 +77,7 @@ class Batches:
                 yield f"        for {row} in range({rows}):"
                 yield from self._moved(variable, batch, variable.name, row, f"{first} + {row}", 3)
             else:
-                collect = frames.forms.gather(prod(variable.shape), frames.program.strategy.block)
-                part = self.block(variable)
+                collect, part = self._gather(variable), self.block(variable)
                 yield from call(f"{collect}(", [part, "_IN_ORDER", "0", rows, batch], depth=2)
 
     def collected(
@@ -92,11 +91,8 @@ class Batches:
         plain = [v for v in kernel.data if not self.frames.lanes or v.name in integers]
         for variable in kernel.data:
             if variable not in plain:
-                collect = self.frames.forms.gather(
-                    prod(variable.shape), self.frames.program.strategy.block
-                )
                 parts = [variable.name, order, place, count, self.frames.batches[variable.name]]
-                yield from call(f"{collect}(", parts, depth=depth)
+                yield from call(f"{self._gather(variable)}(", parts, depth=depth)
         if plain:
             row, origin = self.frames.named["row"], self.frames.named["origin"]
             yield f"{'    ' * depth}for {row} in range({count}):"
@@ -104,6 +100,23 @@ class Batches:
             for variable in plain:
                 batch = self.frames.batches[variable.name]
                 yield from self._moved(variable, batch, variable.name, row, origin, depth + 1)
+
+    def behind(
+        self, names: Iterable[str], order: str, place: str, count: str, column: str, depth: int
+    ) -> Iterator[str]:
+        """Yield the lines that copy `count` samples of some variables to a block, from `column` on.
+
+        In lanes; their numbers stand in the array `order` from `place` on.
+        """
+        for variable in map(self.frames.network.variable, names):
+            block = self.frames.program.strategy.block
+            shape, collect = (*variable.shape, block), self._gather(variable)
+            batch = f"_view({self.frames.batches[variable.name]}, {column}, {shape})"
+            yield from call(f"{collect}(", [variable.name, order, place, count, batch], depth=depth)
+
+    def _gather(self, variable: Variable) -> str:
+        """Return the function that copies samples of a variable to a block."""
+        return self.frames.forms.gather(prod(variable.shape), self.frames.program.strategy.block)
 
     def returned(self, kernel: Kernel, depth: int) -> Iterator[str]:
         """Yield the lines that copy a block of outputs in lanes to the user's arrays."""

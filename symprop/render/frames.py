@@ -28,8 +28,9 @@ _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "values",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size",
     "total", "scale", "element", "good_values", "good_permutation", "good_random", "counts",
-    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper", "share",
+    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper",
     "threads", "arrived", "totals", "gradients", "thread", "other", "phase", "into", "wrong",
+    "workspaces", "sums", "zeros", "begins", "ends",
 )  # fmt: skip
 """Helper names of the generated functions, as they are where the network leaves them free."""
 
@@ -95,6 +96,11 @@ class Frames:
     def size(self) -> int:
         """The number of values of all parameters."""
         return sum(prod(parameter.shape) for parameter in self.network.parameters)
+
+    def share(self, count: int | str, thread: str, part: int = 0) -> str:
+        """Return the call for a thread's share of `count`: so many at once, or whole vectors."""
+        part = part or self.program.strategy.lanes
+        return f"_share({count}, {part}, {thread}, {self.named['threads']})"
 
     def memory(self, count: int) -> str:
         """Return the call that makes room for `count` numbers, for vectors from a cache line on."""

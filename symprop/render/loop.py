@@ -15,6 +15,7 @@ from symprop.printer import Printer
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
+from symprop.render.owned import Owned
 from symprop.render.parts import Parts
 from symprop.render.rule import factored, rule
 from symprop.render.stretch import Stretch
@@ -28,6 +29,9 @@ _KEPT = ("values", "permutation", "random", "good_values", "good_permutation", "
 
 _CREW = ("threads", "arrived", "totals", "gradients")
 """What the threads share: the fields of a `Crew`, a named tuple that Numba takes 0.5 ms to type."""
+
+_OWNED = ("workspaces", "sums", "zeros")
+"""What they share beside that where each has rows of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Loop:
             "update_signature": joined(call("def _update(", self._update_arguments(), "):")),
             "update_body": joined(self._update()),
             **Parts(self.frames).context(),
+            **Owned(self.frames).context(),
             "step_name": self.frames.named["iteration"],
             "scale_name": self.frames.named["scale"],
             **(stretch.context() if stretch else {"stretch_signature": "", "stretch_body": ""}),
@@ -85,13 +90,17 @@ class Loop:
 
     def _updated(self) -> Iterator[str]:
         """Yield the calls that apply the update rule to what is trainable."""
-        parts = Parts(self.frames)
+        parts, owned, n = Parts(self.frames), Owned(self.frames), self.frames.named
         if not parts.weights:
             yield from self._applied((), 2)
             return
         yield f"        if {self.frames.whole}:"
         yield from self._applied((), 3)
-        yield "        else:"
+        if owned.sums:
+            yield f"        elif {n['sums']} is not None:  # else Numba compiles nothing of this"
+            yield from owned.after(3)
+        else:
+            yield "        else:"
         yield from parts.called(3)
         yield from self._applied(parts.weights, 3)
 
@@ -101,25 +110,22 @@ class Loop:
         rest = [f"1.0 / {n['size']}", n["iteration"], *self.frames.rates.values()]
         rows = range(1 + len(self._slots))
         for low, high in self._trainable(done):
+            if self.frames.lanes:
+                yield from self._summed(low, high, depth)
             parts = [self._part(n["values"], row, low, high) for row in rows]
-            source = n["gradient"]
+            whole = (low, high) == (0, self.frames.size)
+            source = n["gradient"] if whole else f"{n['gradient']}[{low}:{high}]"
             if self.frames.lanes:
                 source = self._part(n["gradients"], 0, low, high)
-            elif (low, high) != (0, self.frames.size):
-                source = f"{source}[{low}:{high}]"
             yield from self._called("", "_update", [*parts, source, *rest], depth)
 
     def _part(self, matrix: str, row: int, low: int, high: int) -> str:
         """Return the text of what a thread has of these elements of a row of a matrix."""
         frames, n = self.frames, self.frames.named
-        whole = (low, high) == (0, frames.size)
-        if not frames.lanes:
-            return frames.row(matrix, row) + ("" if whole else f"[{low}:{high}]")
-        if whole:
+        if frames.lanes:
             return frames.row(matrix, row, n["lower"], n["upper"])
-        start = f"max({low}, {n['lower']})" if low else n["lower"]
-        stop = f"min({high}, {n['upper']})" if high < frames.size else n["upper"]
-        return f"{frames.row(matrix, row)}[{start} : {stop}]"
+        whole = (low, high) == (0, frames.size)
+        return frames.row(matrix, row) + ("" if whole else f"[{low}:{high}]")
 
     def _called(self, result: str, function: str, arguments: list[str], depth: int) -> list[str]:
         """Return the lines of a large function's call, with vectors where its code is."""
@@ -148,8 +154,9 @@ class Loop:
     def _advance_arguments(self) -> list[str]:
         n = self.frames.named
         names = ("iteration", "epoch", "position", "partial", *_KEPT, "counts", "losses", "begin")
+        shared = _OWNED if Owned(self.frames).sums else ()
         given = [*(n[name] for name in names), "batch_size", "shuffle"]
-        crew = [n[name] for name in (*_CREW, "thread")] if self.frames.lanes else []
+        crew = [n[name] for name in (*_CREW, *shared, "thread")] if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
         room = [name for name, _ in self._room()]
         return [*given, n["steps"], *data, *self.frames.rates.values(), *room, *crew]
@@ -166,7 +173,7 @@ class Loop:
         yield n["part"], frames.memory(frames.size)
         if not frames.lanes:
             yield n["gradient"], frames.memory(frames.size)
-        if frames.program.gradient.size:
+        if frames.program.gradient.size and not Owned(frames).sums:
             yield n["workspace"], frames.memory(frames.program.gradient.size)
 
     def _advance(self) -> Iterator[str]:
@@ -195,7 +202,10 @@ class Loop:
                 yield f"    {parameter.name} = {frames.view('theta', parameter)}"
         if frames.lanes:
             yield f"    {n['gradient']} = {frames.row(n['gradients'], n['thread'])}"
-            yield from self._shared(frames.size, n["lower"], n["upper"], 1)
+            if Owned(frames).sums:
+                place = f"{n['thread']} * {n['workspaces']}.shape[1]"
+                size = frames.program.gradient.size
+                yield f"    {n['workspace']} = _view({n['workspaces']}, {place}, ({size},))"
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
         yield f"    while {n['steps']} > 0:"
@@ -217,15 +227,20 @@ class Loop:
         low, high = "0", n["size"]
         if lanes:
             low, high = n["low"], n["high"]
-            yield from self._shared(n["size"], low, high, 2)
-        if self._deferred:
+            yield f"        {low}, {high} = {self.frames.share(n['size'], n['thread'])}"
+        end = high
+        if Owned(self.frames).sums:
+            end = f"max({high}, {low} + 1)"  # a thread without samples has rows, too
+            alone = f"{n['sums']} is None or {n['size']} > _BLOCK"
+            yield f"        {self.frames.whole} = {alone}"
+        elif self._deferred:
             yield f"        {self.frames.whole} = {n['size']} > {Parts(self.frames).most}"
         yield f"        {n['total']} = 0.0"
-        yield f"        for {n['first']} in range({low}, {high}, _BLOCK):"
+        yield f"        for {n['first']} in range({low}, {end}, _BLOCK):"
         yield f"            {n['rows']} = min(_BLOCK, {high} - {n['first']})"
         yield from self._block_gradient(low)
         if lanes:
-            yield from self._summed()
+            yield from self._totals()
         yield from self._finish()
 
     def _begun(self, depth: int) -> Iterator[str]:
@@ -242,33 +257,40 @@ class Loop:
         yield f"{'    ' * depth}{n['phase']} += {n['threads']}"
         yield f"{'    ' * depth}_meet({n['arrived']}, {n['phase']})"
 
-    def _shared(self, count: int | str, low: str, high: str, depth: int) -> Iterator[str]:
-        """Yield the lines that give a thread its share of elements, from `low` to `high`."""
-        n, margin = self.frames.named, "    " * depth
-        yield f"{margin}{n['share']} = _share({count}, {n['threads']})"
-        yield f"{margin}{low} = min({n['thread']} * {n['share']}, {count})"
-        yield f"{margin}{high} = min({low} + {n['share']}, {count})"
-
-    def _summed(self) -> Iterator[str]:
-        """Yield what the threads add up: the losses, and each its part of the gradients."""
+    def _totals(self) -> Iterator[str]:
+        """Yield the lines that add up the losses of all threads."""
         n = self.frames.named
-        other, gradients, totals = n["other"], n["gradients"], n["totals"]
-        place, length = n["origin"], f"({n['upper']} - {n['lower']},)"
-        parts = [f"_view({gradients}, {start}, {length})" for start in (n["lower"], place)]
+        other, totals = n["other"], n["totals"]
         yield f"        {totals}[{n['thread']}] = {n['total']}"
         yield from self._met(2)
         yield f"        {n['total']} = {totals}[0]"
         yield f"        for {other} in range(1, {n['threads']}):"
-        yield f"            if {other} * {n['share']} < {n['size']}:  # else it had no samples"
-        yield f"                {n['total']} += {totals}[{other}]"
-        yield f"                {place} = {other} * {gradients}.shape[1] + {n['lower']}"
-        yield from call("_apart(", ["_add", *parts], depth=4)
+        yield f"            {n['total']} += {totals}[{other}]"
+
+    def _summed(self, low: int, high: int, depth: int) -> Iterator[str]:
+        """Yield the lines that add up a thread's part of the gradients, of these elements."""
+        n, margin, share = self.frames.named, "    " * depth, self.frames.share
+        other, gradients, lower, upper = n["other"], n["gradients"], n["lower"], n["upper"]
+        yield f"{margin}{lower}, {upper} = {share(high - low, n['thread'])}"
+        if low:
+            yield f"{margin}{lower}, {upper} = {low} + {lower}, {low} + {upper}"
+        place, length = n["origin"], f"({upper} - {lower},)"
+        parts = [f"_view({gradients}, {start}, {length})" for start in (lower, place)]
+        yield f"{margin}for {other} in range(1, {n['threads']}):"
+        yield f"{margin}    {n['begins']}, {n['ends']} = {share(n['size'], other)}"
+        yield f"{margin}    if {n['begins']} < {n['ends']}:  # else it had no samples"
+        yield f"{margin}        {place} = {other} * {gradients}.shape[1] + {lower}"
+        yield from call("_apart(", ["_add", *parts], depth=depth + 2)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
         frames, n = self.frames, self.frames.named
         kernel = frames.program.gradient
         place = f"{n['position']} + {n['first']}"
         yield from Batches(frames).collected(kernel, n["permutation"], place, 3, n["rows"])
+        owned = Owned(frames)
+        if owned.sums:
+            yield f"            if {n['sums']} is not None and not {frames.whole}:"
+            yield from owned.before(4)
         weights = [
             p.name if p.shape else frames.slice("theta", p) for p in frames.parameters(kernel)
         ]

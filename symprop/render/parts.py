@@ -58,7 +58,8 @@ class Parts:
     def _given(self, data: list[str], samples: str, scale: str) -> list[str]:
         n = self.frames.named
         workspace = [n["workspace"]] if self.frames.program.gradient.size else []
-        return [*data, samples, *workspace, n["gradient"], n["values"], scale, *self._rest]
+        given = [*data, samples, *workspace, n["gradient"], n["values"], scale, *self._rest]
+        return [*given, n["thread"], n["threads"]] if self.frames.lanes else given
 
     @property
     def _rest(self) -> list[str]:
@@ -120,13 +121,23 @@ class Parts:
 
     def _by_rows(self, parameter: Parameter, part: Deferred) -> Iterator[str]:
         """Yield the loop over the parts of a weight, and what is left of its rows."""
-        first = self.frames.named["first"]
+        n = self.frames.named
         rows = part.product.tiling.rows.count or 1
         rest = rows % part.rows
-        yield f"    for {first} in range(0, {rows - rest}, {part.rows}):"
-        yield from self._part(parameter, part, first, 2)
+        low, high = "0", str(rows - rest)
+        if self.frames.lanes:
+            low, high = n["low"], n["high"]
+            share = self.frames.share(rows, n["thread"], part.rows)
+            yield f"    {low}, {high} = {share}"
+            high += f" - {high} % {part.rows}" if rest else ""
+        yield f"    for {n['first']} in range({low}, {high}, {part.rows}):"
+        yield from self._part(parameter, part, n["first"], 2)
         if rest:
-            yield from self._part(parameter, replace(part, rows=rest), str(rows - rest), 1)
+            last = replace(part, rows=rest)
+            if self.frames.lanes:
+                yield f"    if {n['low']} < {n['high']} == {rows}:"
+            depth = 2 if self.frames.lanes else 1
+            yield from self._part(parameter, last, str(rows - rest), depth)
 
     def _part(self, parameter: Parameter, part: Deferred, first: str, depth: int) -> Iterator[str]:
         """Yield the lines for the rows of a part, from row `first` on."""

@@ -88,10 +88,17 @@ class _Dimensions(NamedTuple):
     over: bool
     begun: bool  # whether there is a start
 
-    def given(self, more: Any) -> Any:
-        """Return the start and the count among the arguments after out; None for what is not."""
-        more = (*more, None)
-        return more[:2] if self.begun else (None, more[0])
+    @property
+    def counts(self) -> tuple[bool, bool]:
+        """Tell whether a count is given, and one more for the terms."""
+        others = None in (self.columns[0], self.rows[0], *(loop[0] for loop in self.loops))
+        terms = self.terms[0][0] is None
+        return others or terms, others and terms
+
+    def given(self, more: Any) -> tuple[Any, Any, Any]:
+        """Return the start, the count and that of the terms; None for what is not given."""
+        start, count, terms = (*[None][self.begun :], *more, None, None)[:3]
+        return start, count, terms if self.counts[1] else count
 
 
 def _across(loops: Any) -> tuple[Any, list[Any]]:
@@ -130,7 +137,7 @@ class _Product:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the panels: the outer ones and blocks of terms."""
         self.w, self.left, self.right, self.out, self.copy = w, left, right, out, None
-        self.start, count = self.dimensions.given(more)
+        self.start, count, terms = self.dimensions.given(more)
         self.moves = self.columns[1:]
         # from one vector of a tile to the next: in left, right, out and start
         narrow = (0, 0, w.lanes, w.lanes, self.moves[3] * w.lanes)
@@ -143,7 +150,7 @@ class _Product:
             copy = alloca_once(w.builder, ir.ArrayType(w.vector, wide * size))
             self.copy = w.builder.bitcast(copy, right.type)
         around = w.nest(_counted(self.dimensions.loops, count), (0, 0, 0, 0))
-        with around as outer, self.blocks(size, count) as block:
+        with around as outer, self.blocks(size, terms) as block:
             for section, panels, _ in sections:
                 for start, stop, widths, tall in panels:
                     turn = len(widths) * (1 if self.across else w.lanes)
@@ -337,7 +344,7 @@ class _Dots:
     def write(self, w: _Writer, left: Any, right: Any, out: Any, *more: Any) -> None:
         """Write the loops around the tiles."""
         self.w, self.left, self.right, self.out = w, left, right, out
-        self.start, self.count = self.dimensions.given(more)
+        self.start, self.count, _ = self.dimensions.given(more)
         high, wide = _tile(self.rows[0], self.across[0], w.registers)
         around = w.nest(_counted(self.loops, self.count), (0, 0, 0, 0))
         with around as outer:
@@ -411,7 +418,8 @@ def _contraction(
     start[s], and `rows`, `loops` and `offsets` may have one more number for it too. With None for
     the count of the columns, of the rows, of the first terms or of a loop one more argument is that
     count, for columns that are whole vectors; where they are summed, their last vector is read
-    whole. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
+    whole. With None for the first terms and for one of the others there are two, the last for the
+    terms. The arrays are C-contiguous, of one type, and out overlaps none of the others. With
     `over` the last vector of the columns is read whole: there is memory for as much behind right.
     """
     begun = len(columns) > 4
@@ -420,8 +428,7 @@ def _contraction(
     if not _WRITTEN:
         return _plain_contraction(dimensions, (*offsets, 0)[:4])
     writer = _Product(dimensions) if columns[3] else _Dots(dimensions)
-    counts = columns[0], rows[0], terms[0][0], *(loop[0] for loop in loops)
-    arguments = 3 + begun + (None in counts)
+    arguments = 3 + begun + sum(dimensions.counts)
     return _intrinsic(f"contraction {dimensions}", writer.write, arguments, offsets)
 
 
@@ -446,10 +453,11 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
     lefts, rights, outs, starts = (_offsets(outer, axis) + offsets[axis] for axis in range(4))
     inner_left, inner_right = _offsets(terms[1:], 0), _offsets(terms[1:], 1)
     total, step_left, step_right, _ = terms[0]
+    both = dimensions.counts[1]
     _, move_left, move_right, move_out, move_start = counted or (1, 0, 0, 0, 0)
 
     @njit
-    def sums(left: Any, right: Any, out: Any, start: Any, count: int) -> None:
+    def sums(left: Any, right: Any, out: Any, start: Any, count: int = 0, own: int = 0) -> None:
         left, right, out = left.reshape(-1), right.reshape(-1), out.reshape(-1)
         width = count if fixed is None else fixed
         for s, n in np.ndindex(1 if counted is None else count, lefts.size):
@@ -460,7 +468,7 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
                 result[:] = start.reshape(-1)[first : first + (width if along else 1)]
             else:
                 result[:] = 0
-            for k in range(count if total is None else total):
+            for k in range(own if both else count if total is None else total):
                 for m in range(inner_left.size):
                     at = lefts[n] + s * move_left + k * step_left + inner_left[m]
                     place = rights[n] + s * move_right + k * step_right + inner_right[m]
@@ -468,5 +476,5 @@ def _plain_contraction(dimensions: _Dimensions, offsets: tuple[int, ...]) -> Any
                     result += factor * right[place : place + width]
 
     if begun:
-        return njit(lambda left, right, out, start, count=0: sums(left, right, out, start, count))
-    return njit(lambda left, right, out, count=0: sums(left, right, out, out, count))
+        return sums
+    return njit(lambda left, right, out, count=0, own=0: sums(left, right, out, out, count, own))

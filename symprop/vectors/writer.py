@@ -279,6 +279,7 @@ def _intrinsic(
         3: lambda typingctx, a, b, c: outlined(a, b, c),
         4: lambda typingctx, a, b, c, d: outlined(a, b, c, d),
         5: lambda typingctx, a, b, c, d, e: outlined(a, b, c, d, e),
+        6: lambda typingctx, a, b, c, d, e, f: outlined(a, b, c, d, e, f),
     }
     return intrinsic(calls[arguments])
 
