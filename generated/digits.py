@@ -956,6 +956,12 @@ class _Writer:
         before = self.builder.load(slot)
         self.builder.store(self.call("llvm.fmuladd.*", before.type, first, second, before), slot)
 
+    def merge(self, slots: list[Any], others: list[Any]) -> None:
+        """Add the vectors in some slots to those in others."""
+        for slot, other in zip(slots, others, strict=True):
+            both = map(self.builder.load, (other, slot))
+            self.builder.store(self.builder.fadd(*both), other)
+
     def totals(self, vectors: list[Any]) -> list[Any]:
         """Return the sums of the lanes of several vectors.
 
@@ -1029,6 +1035,17 @@ class _Writer:
             last = self.builder.basic_block
         hint = "llvm.loop.unroll.count", ir.Constant(_WORD, turns)
         _hint(self.builder.module, last.terminator, hint)
+
+    def whole(self, start: Any, stop: Any, step: int) -> Any:
+        """Return where the last whole step of a loop ends: at its `stop` if that is known now."""
+        if step == 1:
+            return stop
+        if isinstance(start, int) and isinstance(stop, int):
+            rest = (stop - start) % step
+            return stop - rest if rest else stop
+        start, stop = self.index(start), self.index(stop)
+        turns = self.builder.and_(self.builder.sub(stop, start), self.index(-step))
+        return self.builder.add(start, turns)
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
@@ -1149,6 +1166,7 @@ _PANEL = 32768  # bytes of right that are worked on at a time: they stay in the 
 _LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
 _AHEAD = 16  # terms
 _HEIGHTS = 4, 2, 1  # rows of a tile where it is not known before how many there are
+_WAIT = 4  # cycles that a product takes
 _NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
 
 
@@ -1396,6 +1414,20 @@ class _Product:
             return w.load(self.start, at, width)
         return w.splat(self.start, at, w.size(width))
 
+    def accumulators(self, widths: list[int]) -> list[list[Any]]:
+        """Return accumulators for the vectors of a tile; of few, several that take turns.
+
+        A product waits `_WAIT` cycles for the one before it to be added, and two begin in each.
+        """
+        total = self.terms[0][0]
+        chains = min(_WAIT, 1 << (2 * _WAIT // len(widths) | 1).bit_length() - 1)
+        while total is not None and chains > 1 and _WAIT * chains > total:
+            chains //= 2
+        return [
+            [self.slot(chain * len(widths) + n, width) for n, width in enumerate(widths)]
+            for chain in range(chains)
+        ]
+
     def slot(self, number: int, width: int) -> Any:
         """Return where an accumulator for so many elements is kept: in a register."""
         place = number, self.w.size(width)
@@ -1410,7 +1442,7 @@ class _Product:
         """Write one tile: its accumulators are set, the terms of the block added, and stored."""
         w, (first, end, later) = self.w, block
         places = [(r, c, n) for r, row in enumerate(widths) for c, n in enumerate(row)]
-        slots = [self.slot(number, width) for number, (*_, width) in enumerate(places)]
+        slots, *others = self.accumulators([width for *_, width in places])
         cells = [
             (slot, w.at(out, (r, self.rows[3]), (c, self.steps[2])), n)
             for slot, (r, c, n) in zip(slots, places, strict=True)
@@ -1423,14 +1455,30 @@ class _Product:
             with w.builder.if_then(later):
                 for slot, at, width in cells:
                     w.builder.store(w.load(self.out, at, width), slot)
-        strides = self.terms[0][1], panel.stride, 0
-        turns = 1 if len(widths) >= w.registers // 2 else 2  # of a tall tile's, numbers would spill
-        with w.loop(first, end, turns=turns) as term:
-            starts = w.along((left, panel.start, out), term, strides)
-            with w.nest(self.terms[1:], starts) as (left, right, _):
-                self.term(left, self.vectors(panel, right), widths, slots)
+        for chain in others:
+            for slot in chain:
+                w.builder.store(w.zeros(slot.type.pointee.count), slot)
+        whole = w.whole(first, end, 1 + len(others))
+        self.products(left, panel, widths, (first, whole), [slots, *others])
+        if whole is not end:
+            self.products(left, panel, widths, (whole, end), [slots])
+        for chain in others:
+            w.merge(chain, slots)
         for slot, at, width in cells:
             w.store(w.builder.load(slot), self.out, at, width)
+
+    def products(
+        self, left: Any, panel: _Panel, widths: list[list[int]], terms: Any, chains: list[list[Any]]
+    ) -> None:
+        """Write the loop over some terms: the products of each are added to one of the `chains`."""
+        w, strides = self.w, (self.terms[0][1], panel.stride, 0)
+        tall = len(widths) >= w.registers // 2  # of two turns of the loop, numbers would spill
+        turns = 1 if tall or len(chains) > 1 else 2
+        with w.loop(terms[0], terms[1], len(chains), turns) as group:
+            for number, chain in enumerate(chains):
+                starts = w.along((left, panel.start, 0), w.at(group, (number, 1)), strides)
+                with w.nest(self.terms[1:], starts) as (one, other, _):
+                    self.term(one, self.vectors(panel, other), widths, chain)
 
     def vectors(self, panel: _Panel, start: Any) -> list[Any]:
         """Return the vectors of a panel's term."""

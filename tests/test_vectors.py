@@ -273,6 +273,19 @@ def test_matrices(shape: tuple[int, int, int], across: bool, begun: str, dtype: 
     check(case, compiled(case))
 
 
+@pytest.mark.parametrize("runtime", ["", "terms"])
+@pytest.mark.parametrize(("rows", "width"), [(1, 5), (1, 37), (2, 16), (3, 8)])
+def test_few_sums_have_several_accumulators(rows: int, width: int, runtime: str) -> None:
+    """These take turns; then come the terms that are left, or none."""
+    cases = [
+        matrix(rows, terms, width, across=True, begun="splat", runtime=runtime)
+        for terms in (37, 0, 1, 3, 4, 15, 16, 17)
+    ]
+    function = compiled(cases[0])
+    for case in cases if runtime else cases[:1] + cases[2:]:
+        check(case, function if runtime else compiled(case))
+
+
 @pytest.mark.parametrize(("rows", "width"), [(13, 20), (130, 90)])
 @pytest.mark.parametrize("begun", ["", "splat", "whole"])
 def test_count_is_known_when_it_runs(rows: int, width: int, begun: str) -> None:

@@ -139,6 +139,12 @@ class _Writer:
         before = self.builder.load(slot)
         self.builder.store(self.call("llvm.fmuladd.*", before.type, first, second, before), slot)
 
+    def merge(self, slots: list[Any], others: list[Any]) -> None:
+        """Add the vectors in some slots to those in others."""
+        for slot, other in zip(slots, others, strict=True):
+            both = map(self.builder.load, (other, slot))
+            self.builder.store(self.builder.fadd(*both), other)
+
     def totals(self, vectors: list[Any]) -> list[Any]:
         """Return the sums of the lanes of several vectors.
 
@@ -212,6 +218,17 @@ class _Writer:
             last = self.builder.basic_block
         hint = "llvm.loop.unroll.count", ir.Constant(_WORD, turns)
         _hint(self.builder.module, last.terminator, hint)
+
+    def whole(self, start: Any, stop: Any, step: int) -> Any:
+        """Return where the last whole step of a loop ends: at its `stop` if that is known now."""
+        if step == 1:
+            return stop
+        if isinstance(start, int) and isinstance(stop, int):
+            rest = (stop - start) % step
+            return stop - rest if rest else stop
+        start, stop = self.index(start), self.index(stop)
+        turns = self.builder.and_(self.builder.sub(stop, start), self.index(-step))
+        return self.builder.add(start, turns)
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
