@@ -20,6 +20,7 @@ from symprop.examples import load_example
 from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
 from symprop.lower import lower, parts, strategy
+from symprop.lower import program as lowered_program
 from symprop.lower.accumulate import accumulate
 from symprop.lower.program import Note, Program, nested
 from symprop.lower.steps import (
@@ -31,7 +32,7 @@ from symprop.lower.steps import (
     Transpose,
     name_of,
 )
-from symprop.lower.strategy import FEW, LANES, LEAST, PART, SCALARS, choose
+from symprop.lower.strategy import FEW, LANES, LEAST, OWN, PART, SCALARS, choose
 from symprop.lower.tiles import contracted, dotted, started, transposable, transposed
 from symprop.network import Training
 from symprop.optimizers import find
@@ -659,17 +660,19 @@ def test_threads_have_the_same_bits_in_every_run() -> None:
 
 
 def whole_numbers(*, trainable: bool = True) -> Network:
-    """Two weights of inputs, with a bias and without, whose steps have no roundings."""
+    """Weights of inputs whose steps have no roundings: with a bias and without, and across."""
     net = Network("rows")
     net.training = Training("sgd", 32, 1)
-    i, m, j = net.index("i", 23), net.index("m", 9), net.index("j", 8)
+    i, m, j, k = (net.index(*axis) for axis in (("i", 23), ("m", 9), ("j", 8), ("k", 10)))
     x, u, t = net.input("x", i), net.input("u", m), net.target("t", j)
-    b = net.parameter("b", j)
+    b, c = net.parameter("b", j), net.parameter("c", k)
     W, U = net.parameter("W", i, j, trainable=trainable), net.parameter("U", m, j)
+    A = net.parameter("A", k, m)
     g = net.define("g", Sum(W[i, j] * x[i], i) + b[j], j)
     h = net.define("h", Sum(U[m, j] * u[m], m), j)
+    a = net.define("a", Sum(A[k, m] * u[m], m) + c[k], k)
     y = net.output("y", Piecewise((g[j], g[j] > 0), (0, True)) + h[j], j)
-    net.loss(Sum((y[j] - t[j]) ** 2, j))
+    net.loss(Sum((y[j] - t[j]) ** 2, j) + Sum((a[k] - 1) ** 2, k))
     return net
 
 
@@ -677,6 +680,7 @@ def with_rows(net: Network, patch: pytest.MonkeyPatch) -> tuple[Program, str]:
     """Kernels of which the threads own rows of every weight that allows it, and their text."""
     patch.setattr(parts, "LARGE", 1)
     patch.setattr(parts, "OWNED", 0)
+    patch.setattr(lowered_program, "OWN", 4)
     patch.setattr(parts, "PART", 16)
     made = differentiate(net)
     program = lower(made, layout="lanes", products="tiles")
@@ -702,13 +706,26 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
 def test_weights_of_inputs_have_rows_for_each_thread() -> None:
     made = differentiate(wide())
     (part,) = lower(made, "float32", layout="lanes").gradient.deferred
-    assert (name_of(part.product.target), part.rows) == ("dL/dW", PART // 70)
+    assert (name_of(part.product.target), part.rows, part.owned) == ("dL/dW", *[PART // 70] * 2)
     assert part.reader
     assert {*map(name_of, part.reader.read)} == {"W", "x", "b"}
 
 
+def test_rows_that_give_sums_are_owned_some_at_a_time() -> None:
+    net = Network("across")
+    net.training = Training("adam", 32, 1)
+    i, j = net.index("i", 300), net.index("j", 70)
+    W, x = net.parameter("W", j, i), net.input("x", i)
+    y = net.define("y", tanh(Sum(W[j, i] * x[i], i)), j)
+    net.loss(Sum(y[j] ** 2, j))
+    (part,) = lower(differentiate(net), "float32", layout="lanes").gradient.deferred
+    assert part.copy
+    assert name_of(part.copy.source) == "x"
+    assert (part.rows, part.owned) == (PART // 300, OWN // (PART // 300) * (PART // 300))
+
+
 def test_some_weights_have_none() -> None:
-    """A decayed one, one that a sum reads along its rows, a small one, and one of many samples."""
+    """A decayed one, a small one, and one of many samples."""
 
     def found(net: Network) -> list[str]:
         return deferred(lower(differentiate(net), "float32", layout="lanes"))
@@ -718,13 +735,6 @@ def test_some_weights_have_none() -> None:
     many = wide()
     many.training = Training("adam", 128, 1)
     assert not found(many)
-    across = Network("across")
-    across.training = Training("adam", 32, 1)
-    i, j = across.index("i", 300), across.index("j", 70)
-    W, x = across.parameter("W", j, i), across.input("x", i)
-    y = across.define("y", Sum(W[j, i] * x[i], i), j)
-    across.loss(Sum(y[j] ** 2, j))
-    assert not found(across)
     small = derivation("exact")
     assert not deferred(lower(small, layout="lanes", products="tiles"))
 
@@ -735,12 +745,12 @@ def test_rows_of_threads_take_the_step_that_one_takes(
 ) -> None:
     """Without roundings, bit for bit; of few samples only some of the threads have any."""
     program, source = with_rows(whole_numbers(), monkeypatch)
-    assert deferred(program) == ["dL/dU", "dL/dW"]
+    assert deferred(program) == ["dL/dA", "dL/dU", "dL/dW"]
     assert program.strategy.block == 32
     kernels = load(source, "rows")
     wanted = taken(kernels, count, 1)
     moved = zip(wanted, taken(kernels, count, 1, learning_rate=0.0), strict=True)
-    assert [np.array_equal(*pair) for pair in moved] == [False, False, False, True]
+    assert [np.array_equal(*pair) for pair in moved] == [False] * 5 + [True]
     for threads in (2, 3, 5):
         assert same(taken(kernels, count, threads), wanted)
 
@@ -762,7 +772,7 @@ def test_rows_of_threads_through_an_epoch(
 
 def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     program, source = with_rows(whole_numbers(trainable=False), monkeypatch)
-    assert deferred(program) == ["dL/dU", "dL/dW"]
+    assert deferred(program) == ["dL/dA", "dL/dU", "dL/dW"]
     kernels = load(source, "frozen")
     assert same(taken(kernels, 20, 2), taken(kernels, 20, 1))
 
@@ -770,11 +780,14 @@ def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("    for other in range(threads):\n", "    for other in range(1):\n"),  # in `_total`
+        ("_apart(_add, into, given)", "_apart(_copy, into, given)"),  # in `_total`
         ("first + (low - start) % size", "first"),
         ("other % threads * workspaces", "thread * workspaces"),  # in `_exchange`
         ("(begins - low) % size", "0"),  # where the samples are collected
         ("_share(23, 2, thread", "_share(22, 2, thread"),  # the last row
+        ("begins, ends = _share(10, 4, thread", "begins, ends = _share(9, 4, thread"),
+        (" < high == 10:", " < high == 11:"),
+        ("_lanes(samples, 8))", "8)"),  # where the inputs are copied
         ("_total", "_total"),
     ],
 )

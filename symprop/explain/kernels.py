@@ -232,7 +232,7 @@ def _apart(deferred: Iterable[Deferred]) -> dict[Contract, str]:
         if part.reader:
             weight = name_of(part.reader.left)
             found[part.product] += f" where each of several threads has its rows of {weight}"
-            found[part.reader] = f"each of several threads adds up what its rows of {weight} give"
+            found[part.reader] = f"each of several threads computes what its rows of {weight} give"
     return found
 
 

@@ -165,13 +165,13 @@ def _written(
     data = [variable.name for variable in request.data]
     batch_size = network.training.batch_size
     rest, deferred = defer(nests, shapes, weights, kept, data, strategy, batch_size)
-    readers = [part.reader for part in deferred if part.reader]
-    products = [part.product for part in deferred]
-    workspace, total = place(kept, (*readers, *rest, *products), strategy.block, strategy.lanes)
+    before = [part.reader for part in deferred if part.reader]
+    after = [part.product for part in deferred]
+    workspace, total = place(kept, (*before, *rest, *after), strategy.block, strategy.lanes)
     taken = {words.identifiers.get(name, name) for name in (*words.taken, *kept)}
     taken -= {words.sample, *map(index_name, network.indices)}
     first, middle, last = (
-        statements(steps, taken, words.sample) for steps in (readers, rest, products)
+        statements(steps, taken, words.sample) for steps in (before, rest, after)
     )
     body = (*_when_whole(first), *middle, *_when_whole(last))
     variables = request.data, request.outputs

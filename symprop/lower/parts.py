@@ -8,9 +8,9 @@ product is the last of a kernel, which leaves it out unless it is asked for whol
 In lanes it is done for threads. Those that share the samples of a step exchange the gradients and
 the new values of all weights, which takes longer than to compute them where a weight is large and
 the samples are few. Of a weight that only multiplies inputs, which every thread can read, each has
-rows of its own instead: what these contribute to the sums of all samples it computes before the
-kernel, and their gradient and update after it. So the product that reads the weight is the first of
-a kernel, which leaves it out, too.
+rows of its own instead: their sums of all samples, or what they contribute to these, it computes
+before the kernel, and their gradient and update after it. So the product that reads the weight is
+the first of a kernel, which leaves it out, too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from sympy import Indexed
+
 from symprop.indices import size
 from symprop.lower.program import Deferred
 from symprop.lower.schedule import Nest, walk
-from symprop.lower.steps import Contract, Step, extent, is_sample, name_of
+from symprop.lower.steps import Contract, Step, Transpose, extent, is_sample, name_of
 from symprop.lower.strategy import LARGE, OWNED, PART, Strategy
 
 __all__ = ["defer"]
@@ -60,7 +62,7 @@ def defer(
         found = [Deferred(p, 0 if batch == 1 and _of_two_numbers(p) else _rows(p)) for p in able]
     elif batch <= strategy.block:
         owned = _Owned(nests, parameters, kept, frozenset(data))
-        found = [Deferred(p, _rows(p), first) for p in able if (first := owned.reader(p))]
+        found = [part for product in able if (part := owned.part(product))]
     else:
         found = []
     apart = {step for part in found for step in (part.product, part.reader)}
@@ -76,36 +78,62 @@ class _Owned:
     kept: Mapping[str, tuple[int | None, ...]]
     data: frozenset[str]
 
-    def reader(self, product: Contract) -> Contract | None:
-        """Return the product of a weight and inputs of which `product` is the gradient.
+    def part(self, product: Contract) -> Deferred | None:
+        """Return what threads do with the weight of which `product` is the gradient.
 
-        None where something else reads the weight, or threads would exchange about as much: the
-        sums, and the adjoints of them.
+        None where it is not read by one product with inputs, or where threads would exchange about
+        as much: sums of its rows, or of their products, and the adjoints of these.
         """
-        weight = self.parameters[name_of(product.target)]
-        readers = [step for _, step in walk(self.nests) if _reads(step, weight)]
-        adjoint = product.right
-        if len(readers) != 1 or readers[0] not in self.nests or name_of(adjoint) not in self.kept:
+        reader = self._only(self.parameters[name_of(product.target)])
+        alone = all(map(is_sample, product.summed)) and len(product.tiling.terms) == 1
+        if not isinstance(reader, Contract) or not alone or not self._whole(reader):
             return None
-        reader = readers[0]
-        if not isinstance(reader, Contract) or not self._along_rows(reader, product):
-            return None
-        alone = is_sample(adjoint.indices[0]) and all(map(is_sample, product.summed))
+        sums = self.kept[name_of(reader.target)]
         elements = prod(size(index) for index in product.target.indices)
-        sums = prod(length or 1 for length in self.kept[name_of(reader.target)])
-        return reader if alone and elements >= OWNED * sums else None
+        if elements < OWNED * prod(length or 1 for length in sums):
+            return None
+        copy = self._copy(product.right, reader.right)
+        if copy and self._sums(reader, product):
+            return Deferred(product, _rows(product), reader, copy)
+        if self._terms(reader, product) and is_sample(product.right.indices[0]):
+            return Deferred(product, _rows(product), reader)
+        return None
 
-    def _along_rows(self, reader: Contract, product: Contract) -> bool:
-        """Tell whether a product reads a weight and inputs row by row, as its gradient does."""
-        known = {*self.parameters.values()}
-        source = name_of(reader.right)
+    def _only(self, name: str) -> Nest | Step | None:
+        """Return what reads a tensor, if nothing else does and no loop is around it."""
+        found = [step for _, step in walk(self.nests) if _reads(step, name)]
+        return found[0] if len(found) == 1 and found[0] in self.nests else None
+
+    def _whole(self, reader: Contract) -> bool:
+        """Tell whether a product reads inputs and gives sums for all lanes, each row by itself."""
+        sums, known = self.kept.get(name_of(reader.target)), {*self.parameters.values()}
         started = reader.start is None or name_of(reader.start) in known
-        if not started or source not in self.data or source != name_of(product.left):
+        if not sums or not started or name_of(reader.right) not in self.data:
             return False
-        terms, rows = reader.tiling.terms, product.tiling.rows
-        moves = [(term.count, term.left, term.right) for term in terms]
-        whole = reader.tiling.columns.count is None and not reader.tiling.loops
-        return whole and moves == [(rows.count, rows.out, rows.left)]
+        tiling, (*rows, block) = reader.tiling, sums
+        along = (tiling.rows.count, tiling.rows.out) == (prod(n or 1 for n in rows), block)
+        return along and tiling.columns.count is None and not tiling.loops
+
+    def _copy(self, leaf: Indexed, source: Indexed) -> Transpose | None:
+        """Return the step that copies inputs to a tensor, if there is one."""
+        names = name_of(leaf), name_of(source)
+        steps = (step for step in self.nests if isinstance(step, Transpose))
+        found = (s for s in steps if (name_of(s.target), name_of(s.source)) == names)
+        return next(found, None)
+
+    def _sums(self, reader: Contract, product: Contract) -> bool:
+        """Tell whether each row of a weight gives a sum of its own."""
+        sums, rows = reader.tiling.rows, product.tiling.rows
+        adjoint = self.kept.get(name_of(product.left), ())
+        same = (sums.count, sums.left, sums.out) == (rows.count, rows.out, rows.left)
+        return same and adjoint == self.kept[name_of(reader.target)]
+
+    def _terms(self, reader: Contract, product: Contract) -> bool:
+        """Tell whether each row of a weight gives a term of all sums, and inputs one factor."""
+        rows, read = product.tiling.rows, name_of(product.left) == name_of(reader.right)
+        terms = [(term.count, term.left, term.right) for term in reader.tiling.terms]
+        adjoint = name_of(product.right) in self.kept
+        return read and adjoint and terms == [(rows.count, rows.out, rows.left)]
 
 
 def _reads(step: Step, name: str) -> bool:

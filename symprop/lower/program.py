@@ -15,7 +15,7 @@ from sympy import Basic, Expr, Function, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
 from symprop.lower.steps import Contract, Matrix, Transpose, extent, length
-from symprop.lower.strategy import Strategy
+from symprop.lower.strategy import OWN, Strategy
 from symprop.lower.tables import Table
 from symprop.network import Value, Variable
 from symprop.ranges import is_arithmetic
@@ -95,12 +95,20 @@ class Deferred:
     """A weight's gradient that the training computes some `rows` at a time, to apply each part.
 
     With no rows it is computed element by element: for one sample it is a product of two numbers.
-    Where threads have rows of their own, `reader` is the product that reads the weight.
+    Where threads have rows of their own, `owned` or a multiple of it, `reader` is the product that
+    reads the weight. Of that each row gives a sum, if there is a `copy` of the inputs that
+    `product` reads, or else a term of all sums.
     """
 
     product: Contract
     rows: int
     reader: Contract | None = None
+    copy: Transpose | None = None
+
+    @property
+    def owned(self) -> int:
+        """How many rows a thread has at least: parts, and of rows that give sums a few tiles."""
+        return max(1, OWN // self.rows) * self.rows if self.copy else self.rows
 
 
 @dataclass(frozen=True, slots=True)

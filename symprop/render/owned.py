@@ -9,36 +9,41 @@ from typing import NamedTuple
 
 from sympy import Indexed
 
-from symprop.lower.program import Storage
+from symprop.lower.program import Deferred, Storage
 from symprop.lower.steps import LANES, Contract, name_of
 from symprop.render.batches import Batches
 from symprop.render.frames import Frames
-from symprop.render.texts import call, joined
+from symprop.render.texts import call, joined, times
 
 __all__ = ["Owned"]
 
 
 class _Sum(NamedTuple):
-    """The product of a weight and inputs, and where a thread adds up what its rows contribute.
+    """The product `reader` of a weight and inputs, and where a thread has what its rows contribute.
 
-    `rows` are those that a thread has at least, `room` is the tensor for the sums of its samples
-    in the workspace, `first` the place of those of all samples among the sums of a thread.
+    `room` is the tensor for the sums of its own samples in the workspace, `first` the place of
+    those of all samples among the sums of a thread.
     """
 
+    part: Deferred
     reader: Contract
-    rows: int
     room: Storage
     first: int
+
+    @property
+    def rows(self) -> int:
+        """How many sums each sample has."""
+        return prod(self.room.shape[:-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
     """Writes what the threads do before and after the kernel where they share its samples.
 
-    Before it each adds up what its rows of the weights contribute to the sums of all samples, and
-    then, of its own samples, the contributions of all threads. After it each copies the adjoints of
-    the others' samples, on which the gradients of its rows depend. Its own samples are the first in
-    the arrays of a thread, then come those of the next one, and so on in a circle.
+    Before it each computes the sums of all samples that its rows of a weight give, or what they
+    contribute to them; then, of its own samples, it gathers the sums of all threads. After it each
+    copies the adjoints of the others' samples, on which the gradients of its rows depend. Its own
+    samples are the first in the arrays of a thread, then those of the next, and so on in a circle.
     """
 
     frames: Frames
@@ -50,7 +55,7 @@ class Owned:
             "sums_signature": joined(signature) if self.sums else "",
             "sums_body": joined(self._body()) if self.sums else "",
             "sums": sum(prod(each.room.shape) for each in self.sums),
-            "zeros": max((prod(self._start(each.reader)) for each in self.sums), default=0),
+            "zeros": max((prod(self._start(each)) for each in self.sums), default=0),
             "workspace": self.frames.program.gradient.size,
         }
 
@@ -62,7 +67,7 @@ class Owned:
         for part in self.frames.program.gradient.deferred:
             if part.reader:
                 room = self._room(part.reader.target)
-                found.append(_Sum(part.reader, part.rows, room, first))
+                found.append(_Sum(part, part.reader, room, first))
                 first += prod(room.shape)
         return tuple(found)
 
@@ -82,18 +87,27 @@ class Owned:
         yield f"{margin}{n['phase']} += {threads}"
         yield f"{margin}_meet({n['arrived']}, {n['phase']})"
         for each in self.sums:
-            *rows, _ = each.room.shape
             room = f"_view({n['workspace']}, {each.room.offset}, ({prod(each.room.shape)},))"
-            given = ["_total", room, n["sums"], str(each.first), str(prod(rows))]
+            part = each.part.owned if each.part.copy else 0
+            given = ["_total", room, n["sums"], *map(str, (each.first, each.rows, part))]
             yield from call("_apart(", [*given, size, thread, threads], depth=depth)
 
     def after(self, depth: int) -> Iterator[str]:
         """Yield the lines after the kernel, before the gradients of the rows."""
-        n = self.frames.named
-        products = (d.product for d in self.frames.program.gradient.deferred if d.reader)
-        for room in dict.fromkeys(self._room(product.right) for product in products):
-            _, *width = room.shape
-            given = ["_exchange", n["workspaces"], str(room.offset), str(prod(width))]
+        n, margin = self.frames.named, "    " * depth
+        done = set()
+        for each in self.sums:
+            adjoint = each.part.product.left if each.part.copy else each.part.product.right
+            room = self._room(adjoint)
+            where = ["0", "1", "0", str(prod(room.shape[1:]))]  # the samples are the first axis
+            if each.part.copy:
+                share = self.frames.share(each.rows, n["thread"], each.part.owned)
+                yield f"{margin}{n['begins']}, {n['ends']} = {share}"
+                where = [n["begins"], n["ends"], str(room.shape[-1]), "1"]  # they are the last
+            elif room.name in done:
+                continue
+            done.add(room.name)
+            given = ["_exchange", n["workspaces"], str(room.offset), *where]
             yield from call("_apart(", [*given, n["size"], n["thread"], n["threads"]], depth=depth)
 
     def _given(self, data: Iterable[str], samples: str) -> list[str]:
@@ -109,32 +123,71 @@ class Owned:
     def _body(self) -> Iterator[str]:
         """Yield the products, each of a thread's rows of a weight."""
         n, name = self.frames.named, self.frames.printer.name
-        lanes, low, high = name(str(LANES)), n["low"], n["high"]
+        lanes = name(str(LANES))
         yield "    _hot()"
         yield f"    {lanes} = _lanes({self.frames.samples}, {self.frames.program.strategy.lanes})"
-        for reader, rows, room, first in self.sums:
-            terms = reader.tiling.terms[0]
-            yield f"    # {reader.comment}"
-            yield f"    {low}, {high} = {self.frames.share(terms.count or 1, n['thread'], rows)}"
-            given = []
-            for leaf, step in ((reader.left, terms.left), (reader.right, terms.right)):
-                place = low if step == 1 else f"{step} * {low}"
-                operand = name(name_of(leaf))
-                given.append(f"_view({operand}, {place}, ({operand}.size - {place},))")
-            place = f"{n['thread']} * {n['sums']}.shape[1]" + (f" + {first}" if first else "")
-            given.append(f"_view({n['sums']}, {place}, ({prod(room.shape)},))")
-            if reader.start is not None:
-                zeros = f"_view({n['zeros']}, 0, {self._start(reader)})"
-                given.append(f"{name(name_of(reader.start))} if {n['thread']} == 0 else {zeros}")
-            some = replace(reader.tiling, terms=(replace(terms, count=None),))
-            function = self.frames.forms.product(replace(reader, tiling=some))
-            yield from call(f"{function}(", [*given, lanes, f"{high} - {low}"], depth=1)
+        for each in self.sums:
+            rows = each.part.product.tiling.rows.count or 1
+            share = self.frames.share(rows, n["thread"], each.part.owned)
+            yield f"    {n['low']}, {n['high']} = {share}"
+            if not each.part.copy:
+                yield from self._terms(each, lanes)
+                continue
+            rest = rows % each.part.owned
+            end = n["high"] + (f" - {n['high']} % {each.part.owned}" if rest else "")
+            yield f"    for {n['first']} in range({n['low']}, {end}, {each.part.owned}):"
+            yield from self._rows(each, each.part.owned, n["first"], lanes)
+            if rest:
+                yield f"    if {n['low']} < {n['high']} == {rows}:"
+                yield from self._rows(each, rest, str(rows - rest), lanes)
         yield "    _compact()"
 
-    def _start(self, reader: Contract) -> tuple[int, ...]:
-        """Return the shape of what the sums start from; of no elements where that is 0."""
+    def _terms(self, each: _Sum, lanes: str) -> Iterator[str]:
+        """Yield the product of a thread's rows, each a term of all sums."""
+        n, tiling = self.frames.named, each.reader.tiling
+        terms, low = tiling.terms[0], n["low"]
+        moved = [self._moved(each.reader.left, terms.left, low)]
+        moved += [self._moved(each.reader.right, terms.right, low)]
+        given = [*moved, self._place(each, "0", prod(each.room.shape))]
+        if each.reader.start is not None:
+            start = self.frames.printer.name(name_of(each.reader.start))
+            zeros = f"_view({n['zeros']}, 0, {self._start(each)})"
+            given.append(f"{start} if {n['thread']} == 0 else {zeros}")
+        some = replace(tiling, terms=(replace(terms, count=None),))
+        yield f"    # {each.reader.comment}"
+        function = self.frames.forms.product(replace(each.reader, tiling=some))
+        yield from call(f"{function}(", [*given, lanes, f"{n['high']} - {low}"], depth=1)
+
+    def _rows(self, each: _Sum, count: int, first: str, lanes: str) -> Iterator[str]:
+        """Yield the product of some rows, each of which gives a sum."""
+        rows = each.reader.tiling.rows
+        place = self._place(each, times(rows.out, first), rows.out * count)
+        given = [self._moved(each.reader.left, rows.left, first)]
+        given += [self.frames.printer.name(name_of(each.reader.right)), place]
+        if each.reader.start is not None:
+            given.append(self._moved(each.reader.start, rows.start, first))
+        some = replace(each.reader.tiling, rows=replace(rows, count=count))
+        yield f"        # {each.reader.comment}"
+        function = self.frames.forms.product(replace(each.reader, tiling=some))
+        yield from call(f"{function}(", [*given, lanes], depth=2)
+
+    def _moved(self, leaf: Indexed, step: int, index: str) -> str:
+        """Return an operand from a row on; each is `step` elements behind the one before."""
+        name, place = self.frames.printer.name(name_of(leaf)), times(step, index)
+        return f"_view({name}, {place}, ({name}.size - {place},))" if step else name
+
+    def _place(self, each: _Sum, place: str, size: int) -> str:
+        """Return a part of a thread's sums."""
+        n, known = self.frames.named, [str(each.first)] * (each.first > 0)
+        own = f"{n['thread']} * {n['sums']}.shape[1]"
+        start = " + ".join([own, *known, *([] if place == "0" else [place])])
+        return f"_view({n['sums']}, {start}, ({size},))"
+
+    def _start(self, each: _Sum) -> tuple[int, ...]:
+        """Return the shape of what sums start from in one thread; of no elements if in none."""
         shapes = {parameter.name: parameter.shape for parameter in self.frames.network.parameters}
-        return (0,) if reader.start is None else shapes[name_of(reader.start)]
+        start = None if each.part.copy else each.reader.start
+        return (0,) if start is None else shapes[name_of(start)]
 
     def _room(self, leaf: Indexed) -> Storage:
         workspace = self.frames.program.gradient.workspace

@@ -9,13 +9,13 @@ from sympy import Integer, Symbol
 
 from symprop.indices import index_name, size, substitute
 from symprop.lower.program import Deferred
-from symprop.lower.steps import name_of
+from symprop.lower.steps import Transpose, name_of
 from symprop.network import Parameter
 from symprop.printer import Printer
 from symprop.render.frames import Frames
 from symprop.render.lines import Lines
 from symprop.render.rule import factored, rule
-from symprop.render.texts import call, joined
+from symprop.render.texts import call, joined, times
 
 __all__ = ["Parts"]
 
@@ -69,8 +69,10 @@ class Parts:
     @property
     def _read(self) -> set[str]:
         """The names of the products' operands."""
-        products = [part.product for part in self.weights.values()]
-        return {name_of(leaf) for product in products for leaf in product.read}
+        parts = self.weights.values()
+        leaves = (leaf for part in parts for leaf in part.product.read)
+        copied = (part.copy.source for part in parts if part.copy)
+        return {name_of(leaf) for leaf in (*leaves, *copied)}
 
     @property
     def _data(self) -> list[str]:
@@ -127,8 +129,10 @@ class Parts:
         low, high = "0", str(rows - rest)
         if self.frames.lanes:
             low, high = n["low"], n["high"]
-            share = self.frames.share(rows, n["thread"], part.rows)
+            share = self.frames.share(rows, n["thread"], part.owned)
             yield f"    {low}, {high} = {share}"
+            if part.copy:
+                yield from self._copied(part.copy)
             high += f" - {high} % {part.rows}" if rest else ""
         yield f"    for {n['first']} in range({low}, {high}, {part.rows}):"
         yield from self._part(parameter, part, n["first"], 2)
@@ -139,6 +143,13 @@ class Parts:
             depth = 2 if self.frames.lanes else 1
             yield from self._part(parameter, last, str(rows - rest), depth)
 
+    def _copied(self, copy: Transpose) -> Iterator[str]:
+        """Yield the call that copies the inputs of all samples: the kernel does it of its own."""
+        name, lanes = self.frames.printer.name, self.frames.program.strategy.lanes
+        given = [name(name_of(copy.source)), name(name_of(copy.target))]
+        given += [f"_lanes({self.frames.samples}, {lanes})"]
+        yield from call(f"{self.frames.forms.transpose(copy)}(", given, depth=1)
+
     def _part(self, parameter: Parameter, part: Deferred, first: str, depth: int) -> Iterator[str]:
         """Yield the lines for the rows of a part, from row `first` on."""
         frames, n, product = self.frames, self.frames.named, part.product
@@ -146,24 +157,14 @@ class Parts:
         some = replace(product, tiling=replace(product.tiling, rows=replace(rows, count=part.rows)))
         starts, length = self._starts(parameter), part.rows * width
         left, right = (frames.printer.name(name_of(leaf)) for leaf in (product.left, product.right))
-        moved = _place(rows.left, first)
+        moved = times(rows.left, first)
         operands = [f"_view({left}, {moved}, ({left}.size - {moved},))", right]
         gradient = f"_view({n['gradient']}, {starts[0]}, ({length},))"
         counted = [frames.samples] if some.tiling.counted else []
         yield f"{'    ' * depth}# {product.comment}"
         given = [*operands, gradient, *counted]
         yield from call(f"{frames.forms.product(some)}(", given, depth=depth)
-        places = [_place(width, first, start) for start in starts]
+        places = [times(width, first, start) for start in starts]
         views = [f"_view({n['values']}, {place}, ({length},))" for place in places]
         given = ["_update", *views, gradient, n["scale"], *self._rest]
         yield from call("_apart(", given, depth=depth)
-
-
-def _place(stride: int, index: str, start: int = 0) -> str:
-    """Return the text of ``start + stride * index``.
-
-    >>> _place(1, "first"), _place(64, "first", 200)
-    ('first', '200 + 64 * first')
-    """
-    moved = index if stride == 1 else f"{stride} * {index}"
-    return f"{start} + {moved}" if start else moved

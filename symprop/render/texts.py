@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["WIDTH", "call", "joined", "tupled", "wrapped"]
+__all__ = ["WIDTH", "call", "joined", "times", "tupled", "wrapped"]
 
 WIDTH = 100
 """Columns of a line."""
@@ -29,6 +29,16 @@ def call(head: str, parts: Sequence[str], tail: str = ")", depth: int = 0) -> li
 def joined(lines: Iterable[str]) -> str:
     """Return lines as one text, without a newline at its end."""
     return "\n".join(lines)
+
+
+def times(stride: int, index: str, start: int = 0) -> str:
+    """Return the text of ``start + stride * index``.
+
+    >>> times(1, "first"), times(64, "first", 200)
+    ('first', '200 + 64 * first')
+    """
+    moved = index if stride == 1 else f"{stride} * {index}"
+    return f"{start} + {moved}" if start else moved
 
 
 def tupled(parts: Sequence[str]) -> str:
