@@ -785,9 +785,8 @@ def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         ("other % threads * workspaces", "thread * workspaces"),  # in `_exchange`
         ("(begins - low) % size", "0"),  # where the samples are collected
         ("_share(23, 2, thread", "_share(22, 2, thread"),  # the last row
-        ("begins, ends = _share(10, 4, thread", "begins, ends = _share(9, 4, thread"),
-        (" < high == 10:", " < high == 11:"),
-        ("_lanes(samples, 8))", "8)"),  # where the inputs are copied
+        ("given + row * step", "given"),
+        (" < high == 10:", " < high == 11:"),  # rows that are left, so that they stay as they are
         ("_total", "_total"),
     ],
 )
@@ -798,7 +797,11 @@ def test_a_thread_that_forgets_the_others_is_seen(
     source = with_rows(whole_numbers(), monkeypatch)[1]
     assert right in source
     kernels = load(source.replace(right, wrong), "broken")
-    assert same(taken(kernels, 32, 2), taken(kernels, 32, 1)) == (right == wrong)
+    try:
+        alike = same(taken(kernels, 32, 2), taken(kernels, 32, 1))
+    except kernels.DivergenceError:  # what was in the memory before counts as well
+        alike = False
+    assert alike == (right == wrong)
 
 
 def test_one_thread_compiles_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
