@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import replace
@@ -787,21 +788,17 @@ def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         ("_share(23, 2, thread", "_share(22, 2, thread"),  # the last row
         ("given + row * step", "given"),
         (" < high == 10:", " < high == 11:"),  # rows that are left, so that they stay as they are
-        ("_total", "_total"),
     ],
 )
 def test_a_thread_that_forgets_the_others_is_seen(
     right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control of the tests above."""
+    """The negative controls of the tests above."""
     source = with_rows(whole_numbers(), monkeypatch)[1]
     assert right in source
     kernels = load(source.replace(right, wrong), "broken")
-    try:
-        alike = same(taken(kernels, 32, 2), taken(kernels, 32, 1))
-    except kernels.DivergenceError:  # what was in the memory before counts as well
-        alike = False
-    assert alike == (right == wrong)
+    with contextlib.suppress(kernels.DivergenceError):  # of what was in the memory before
+        assert not same(taken(kernels, 32, 2), taken(kernels, 32, 1))
 
 
 def test_one_thread_compiles_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
