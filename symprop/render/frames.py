@@ -102,6 +102,22 @@ class Frames:
         part = part or self.program.strategy.lanes
         return f"_share({count}, {part}, {thread}, {self.named['threads']})"
 
+    def in_parts(self, rows: int, part: int) -> Iterator[tuple[str, str, int]]:
+        """Yield how one goes through rows part by part: a head, the first row of a part, its rows.
+
+        What is left comes last: in rows without a head, in lanes, where a thread has the rows from
+        ``low`` to ``high``, under the condition that it has these.
+        """
+        n, rest = self.named, rows % part
+        low, high, end = "0", str(rows), str(rows - rest)
+        if self.lanes:
+            low, high = n["low"], n["high"]
+            end = high + (f" - {high} % {part}" if rest else "")
+        yield f"    for {n['first']} in range({low}, {end}, {part}):", n["first"], part
+        if rest:
+            last = f"    if {low} < {high} == {rows}:" if self.lanes else ""
+            yield last, str(rows - rest), rest
+
     def memory(self, count: int) -> str:
         """Return the call that makes room for `count` numbers, for vectors from a cache line on."""
         return f"_aligned({count})" if self.vectors else f"np.empty({count}, real)"

@@ -133,13 +133,9 @@ class Owned:
             if not each.part.copy:
                 yield from self._terms(each, lanes)
                 continue
-            rest = rows % each.part.owned
-            end = n["high"] + (f" - {n['high']} % {each.part.owned}" if rest else "")
-            yield f"    for {n['first']} in range({n['low']}, {end}, {each.part.owned}):"
-            yield from self._rows(each, each.part.owned, n["first"], lanes)
-            if rest:
-                yield f"    if {n['low']} < {n['high']} == {rows}:"
-                yield from self._rows(each, rest, str(rows - rest), lanes)
+            for head, first, count in self.frames.in_parts(rows, each.part.owned):
+                yield head
+                yield from self._rows(each, count, first, lanes)
         yield "    _compact()"
 
     def _terms(self, each: _Sum, lanes: str) -> Iterator[str]:

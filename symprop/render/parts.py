@@ -125,23 +125,14 @@ class Parts:
         """Yield the loop over the parts of a weight, and what is left of its rows."""
         n = self.frames.named
         rows = part.product.tiling.rows.count or 1
-        rest = rows % part.rows
-        low, high = "0", str(rows - rest)
         if self.frames.lanes:
-            low, high = n["low"], n["high"]
             share = self.frames.share(rows, n["thread"], part.owned)
-            yield f"    {low}, {high} = {share}"
-            if part.copy:
-                yield from self._copied(part.copy)
-            high += f" - {high} % {part.rows}" if rest else ""
-        yield f"    for {n['first']} in range({low}, {high}, {part.rows}):"
-        yield from self._part(parameter, part, n["first"], 2)
-        if rest:
-            last = replace(part, rows=rest)
-            if self.frames.lanes:
-                yield f"    if {n['low']} < {n['high']} == {rows}:"
-            depth = 2 if self.frames.lanes else 1
-            yield from self._part(parameter, last, str(rows - rest), depth)
+            yield f"    {n['low']}, {n['high']} = {share}"
+        if part.copy:
+            yield from self._copied(part.copy)
+        for head, first, count in self.frames.in_parts(rows, part.rows):
+            yield from [head] if head else []
+            yield from self._part(parameter, replace(part, rows=count), first, 2 if head else 1)
 
     def _copied(self, copy: Transpose) -> Iterator[str]:
         """Yield the call that copies the inputs of all samples: the kernel does it of its own."""
