@@ -1043,9 +1043,8 @@ class _Writer:
         if isinstance(start, int) and isinstance(stop, int):
             rest = (stop - start) % step
             return stop - rest if rest else stop
-        start, stop = self.index(start), self.index(stop)
-        turns = self.builder.and_(self.builder.sub(stop, start), self.index(-step))
-        return self.builder.add(start, turns)
+        turns = self.builder.and_(self.at(stop, (start, -1)), self.index(-step))
+        return self.at(start, (turns, 1))
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
@@ -1315,7 +1314,7 @@ class _Product:
         w, rows = self.w, self.rows[0]
         if rows is not None:
             return [(0, rows, rows)]
-        stops = [w.builder.and_(count, w.index(-tall)) for tall in _HEIGHTS]
+        stops = [w.whole(0, count, tall) for tall in _HEIGHTS]
         return list(zip([0, *stops], stops, _HEIGHTS, strict=False))
 
     def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
@@ -1344,7 +1343,7 @@ class _Product:
             tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
             return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
         tall, wide = _tile(rows, 2, w.registers, widest=2)
-        pairs = w.builder.and_(count, w.index(-wide * w.lanes))
+        pairs = w.whole(0, count, wide * w.lanes)
         found = [(w.index(0), pairs, [w.lanes] * wide, tall)]
         single, _ = _tile(rows, 1, w.registers, widest=1)
         return [*found, (pairs, count, [w.lanes], single)][: wide + 1], wide
@@ -1554,7 +1553,7 @@ class _Dots:
         w, columns = self.w, self.columns[0]
         if columns is not None:
             return list(_strips(columns, w.lanes))
-        whole = w.builder.and_(self.count, w.index(-w.lanes))
+        whole = w.whole(0, self.count, w.lanes)
         return [(0, whole, w.lanes), (whole, self.count, w.builder.sub(self.count, whole))]
 
     def term(self, left: Any, right: Any, width: Any, slots: list[list[Any]]) -> None:

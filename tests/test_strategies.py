@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,6 @@ from symprop.examples import load_example
 from symprop.functions import reduce_max, reduce_min
 from symprop.loader import load
 from symprop.lower import lower, parts, strategy
-from symprop.lower import program as lowered_program
 from symprop.lower.accumulate import accumulate
 from symprop.lower.program import Note, Program, nested
 from symprop.lower.steps import (
@@ -62,6 +61,11 @@ def exact() -> Network:
     y = net.output("y", Sum(V[j, k] * h[j], j), k)
     net.loss(Sum((y[k] - t[k]) ** 2, k))
     return net
+
+
+def equal(some: Iterable[np.ndarray], others: Iterable[np.ndarray]) -> bool:
+    """Tell whether all bits are the same."""
+    return all(np.array_equal(*pair) for pair in zip(some, others, strict=True))
 
 
 SEVERAL = 69
@@ -594,18 +598,20 @@ def test_parts_have_the_bits_of_the_whole(rule: str, monkeypatch: pytest.MonkeyP
         ]
         (one, losses), (other, same) = found
         assert np.array_equal(losses, same)
-        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        assert equal(one, other)
         assert not np.array_equal(one.W, some.initialize(1).W)
 
 
 # ------------------------------------------------------------------- numbers without roundings
 
 
-def whole(count: int, kernels: ModuleType) -> tuple[Any, list[np.ndarray]]:
-    """Parameters and data of whole numbers from -3 to 3."""
+def whole(
+    count: int, kernels: ModuleType, widths: tuple[int, ...] = (7, 3), most: int = 3
+) -> tuple[Any, list[np.ndarray]]:
+    """Parameters of whole numbers from -3 to 3, and data of those from -most to most."""
     random = np.random.default_rng(count)
     parameters = (random.integers(-3, 4, value.shape) * 1.0 for value in kernels.initialize())
-    data = [random.integers(-3, 4, (count, width)) * 1.0 for width in (7, 3)]
+    data = [random.integers(-most, most + 1, (count, width)) * 1.0 for width in widths]
     return kernels.Parameters(*parameters), data
 
 
@@ -618,7 +624,7 @@ def test_any_number_of_samples_has_the_same_bits_in_lanes_and_in_rows(count: int
     parameters, data = whole(count, lanes)
     (loss, gradients), (same, others) = (way.backward(parameters, *data) for way in (lanes, rows))
     assert loss == same
-    assert all(np.array_equal(one, other) for one, other in zip(gradients, others, strict=True))
+    assert equal(gradients, others)
     assert np.abs(gradients.W).max() > 0
     outputs = (way.forward(parameters, data[0]) for way in (lanes, rows))
     assert np.array_equal(*outputs)
@@ -641,7 +647,7 @@ def test_threads_take_the_step_that_one_takes(count: int) -> None:
     assert not np.array_equal(wanted.W, parameters.W)
     for found, same in runs:
         assert np.array_equal(loss, same)
-        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+        assert equal(found, wanted)
 
 
 def test_threads_have_the_same_bits_in_every_run() -> None:
@@ -654,7 +660,20 @@ def test_threads_have_the_same_bits_in_every_run() -> None:
         for _ in range(2)
     )
     assert np.array_equal(losses, same)
-    assert all(np.array_equal(a, b) for a, b in zip(parameters, others, strict=True))
+    assert equal(parameters, others)
+
+
+def test_no_threads_are_refused() -> None:
+    kernels = module("classifier", "float64", "lanes", "loops")
+    data = [np.ones((4, *v.shape)) / 3 for v in (*zoo.ZOO["classifier"]().inputs,)]
+    target = np.full((4, 3), 1 / 3)
+    with pytest.raises(ValueError, match="threads"):
+        kernels.train(kernels.initialize(0), *data, target, epochs=1, threads=0)
+
+
+def test_small_steps_stay_on_one_thread() -> None:
+    kernels = module("classifier", "float64", "lanes", "loops")
+    assert kernels._crew(None, 32).threads == 1
 
 
 # ------------------------------------------------------------------------ rows of a thread's own
@@ -681,7 +700,7 @@ def with_rows(net: Network, patch: pytest.MonkeyPatch) -> tuple[Program, str]:
     """Kernels of which the threads own rows of every weight that allows it, and their text."""
     patch.setattr(parts, "LARGE", 1)
     patch.setattr(parts, "OWNED", 0)
-    patch.setattr(lowered_program, "OWN", 4)
+    patch.setattr(parts, "OWN", 4)
     patch.setattr(parts, "PART", 16)
     made = differentiate(net)
     program = lower(made, layout="lanes", products="tiles")
@@ -690,18 +709,10 @@ def with_rows(net: Network, patch: pytest.MonkeyPatch) -> tuple[Program, str]:
 
 def taken(kernels: ModuleType, count: int, threads: int, **given: Any) -> list[np.ndarray]:
     """Return the parameters and the losses after an epoch, from small whole numbers on."""
-    random = np.random.default_rng(count)
-    before = (random.integers(-3, 4, value.shape) * 1.0 for value in kernels.initialize())
-    data = [random.integers(-1, 2, (count, width)) * 1.0 for width in (23, 9, 8)]
+    parameters, data = whole(count, kernels, (23, 9, 8), 1)
     rates = {"learning_rate": 0.5, **given}
-    after, losses = kernels.train(
-        kernels.Parameters(*before), *data, epochs=1, threads=threads, **rates
-    )
+    after, losses = kernels.train(parameters, *data, epochs=1, threads=threads, **rates)
     return [*after, losses]
-
-
-def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
 
 
 def test_weights_of_inputs_have_rows_for_each_thread() -> None:
@@ -753,7 +764,7 @@ def test_rows_of_threads_take_the_step_that_one_takes(
     moved = zip(wanted, taken(kernels, count, 1, learning_rate=0.0), strict=True)
     assert [np.array_equal(*pair) for pair in moved] == [False] * 5 + [True]
     for threads in (2, 3, 5):
-        assert same(taken(kernels, count, threads), wanted)
+        assert equal(taken(kernels, count, threads), wanted)
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(48, 32), (96, 64)])
@@ -768,14 +779,14 @@ def test_rows_of_threads_through_an_epoch(
     kernels = load(with_rows(whole_numbers(), monkeypatch)[1], "rows")
     wanted = taken(kernels, count, 1, batch_size=batch_size)
     for threads in (2, 3):
-        assert same(taken(kernels, count, threads, batch_size=batch_size), wanted)
+        assert equal(taken(kernels, count, threads, batch_size=batch_size), wanted)
 
 
 def test_frozen_rows_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     program, source = with_rows(whole_numbers(trainable=False), monkeypatch)
     assert deferred(program) == ["dL/dA", "dL/dU", "dL/dW"]
     kernels = load(source, "frozen")
-    assert same(taken(kernels, 20, 2), taken(kernels, 20, 1))
+    assert equal(taken(kernels, 20, 2), taken(kernels, 20, 1))
 
 
 @pytest.mark.parametrize(
@@ -798,7 +809,7 @@ def test_a_thread_that_forgets_the_others_is_seen(
     assert right in source
     kernels = load(source.replace(right, wrong), "broken")
     with contextlib.suppress(kernels.DivergenceError):  # of what was in the memory before
-        assert not same(taken(kernels, 32, 2), taken(kernels, 32, 1))
+        assert not equal(taken(kernels, 32, 2), taken(kernels, 32, 1))
 
 
 def test_one_thread_compiles_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -809,16 +820,3 @@ def test_one_thread_compiles_nothing_for_others(monkeypatch: pytest.MonkeyPatch)
         taken(kernels, 32, threads)
         made = [len(function.overloads) for function in (kernels._sum_parts, kernels._total)]
         assert made == [threads - 1] * 2
-
-
-def test_no_threads_are_refused() -> None:
-    kernels = module("classifier", "float64", "lanes", "loops")
-    data = [np.ones((4, *v.shape)) / 3 for v in (*zoo.ZOO["classifier"]().inputs,)]
-    target = np.full((4, 3), 1 / 3)
-    with pytest.raises(ValueError, match="threads"):
-        kernels.train(kernels.initialize(0), *data, target, epochs=1, threads=0)
-
-
-def test_small_steps_stay_on_one_thread() -> None:
-    kernels = module("classifier", "float64", "lanes", "loops")
-    assert kernels._crew(None, 32).threads == 1

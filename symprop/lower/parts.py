@@ -26,7 +26,7 @@ from symprop.indices import size
 from symprop.lower.program import Deferred
 from symprop.lower.schedule import Nest, walk
 from symprop.lower.steps import Contract, Step, Transpose, extent, is_sample, name_of
-from symprop.lower.strategy import LARGE, OWNED, PART, Strategy
+from symprop.lower.strategy import LARGE, OWN, OWNED, PART, Strategy
 
 __all__ = ["defer"]
 
@@ -93,10 +93,11 @@ class _Owned:
         if elements < OWNED * prod(length or 1 for length in sums):
             return None
         copy = self._copy(product.right, reader.right)
+        rows = _rows(product)
         if copy and self._sums(reader, product):
-            return Deferred(product, _rows(product), reader, copy)
+            return Deferred(product, rows, max(1, OWN // rows) * rows, reader, copy)
         if self._terms(reader, product) and is_sample(product.right.indices[0]):
-            return Deferred(product, _rows(product), reader)
+            return Deferred(product, rows, rows, reader)
         return None
 
     def _only(self, name: str) -> Nest | Step | None:

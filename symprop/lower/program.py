@@ -15,7 +15,7 @@ from sympy import Basic, Expr, Function, Idx, Indexed, Symbol
 
 from symprop.indices import index_name
 from symprop.lower.steps import Contract, Matrix, Transpose, extent, length
-from symprop.lower.strategy import OWN, Strategy
+from symprop.lower.strategy import Strategy
 from symprop.lower.tables import Table
 from symprop.network import Value, Variable
 from symprop.ranges import is_arithmetic
@@ -102,13 +102,9 @@ class Deferred:
 
     product: Contract
     rows: int
+    owned: int = 0
     reader: Contract | None = None
     copy: Transpose | None = None
-
-    @property
-    def owned(self) -> int:
-        """How many rows a thread has at least: parts, and of rows that give sums a few tiles."""
-        return max(1, OWN // self.rows) * self.rows if self.copy else self.rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
+from sympy import Indexed
+
 from symprop.lower.program import Kernel, Program, Storage
-from symprop.lower.steps import LANES, SAMPLES, WHOLE
+from symprop.lower.steps import LANES, SAMPLES, WHOLE, name_of
 from symprop.lower.vocabulary import new_name
 from symprop.network import Network, Parameter, Variable
 from symprop.options import Options
@@ -20,7 +22,7 @@ from symprop.printer import Printer
 from symprop.render.forms import Forms
 from symprop.render.lines import Lines
 from symprop.render.repeats import Repeats
-from symprop.render.texts import call, joined, tupled
+from symprop.render.texts import call, joined, times, tupled
 
 __all__ = ["Frames"]
 
@@ -101,6 +103,23 @@ class Frames:
         """Return the call for a thread's share of `count`: so many at once, or whole vectors."""
         part = part or self.program.strategy.lanes
         return f"_share({count}, {part}, {thread}, {self.named['threads']})"
+
+    def met(self, depth: int) -> Iterator[str]:
+        """Yield the lines in which the threads wait for each other."""
+        n, margin = self.named, "    " * depth
+        yield f"{margin}{n['phase']} += {n['threads']}"
+        yield f"{margin}_meet({n['arrived']}, {n['phase']})"
+
+    def own(self, matrix: str, size: int, *places: str) -> str:
+        """Return the text of `size` elements of a thread's row of a matrix, from a place on."""
+        matrix = self.named[matrix]
+        start = " + ".join([f"{self.named['thread']} * {matrix}.shape[1]", *places])
+        return f"_view({matrix}, {start}, ({size},))"
+
+    def moved(self, leaf: Indexed, step: int, index: str) -> str:
+        """Return an operand from a row on; each is `step` elements behind the one before."""
+        name, place = self.printer.name(name_of(leaf)), times(step, index)
+        return f"_view({name}, {place}, ({name}.size - {place},))" if step else name
 
     def in_parts(self, rows: int, part: int) -> Iterator[tuple[str, str, int]]:
         """Yield how one goes through rows part by part: a head, the first row of a part, its rows.

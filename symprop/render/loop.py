@@ -106,26 +106,20 @@ class Loop:
 
     def _applied(self, done: Iterable[Parameter], depth: int) -> Iterator[str]:
         """Yield the calls that apply it to all but the parameters that are `done`."""
-        n = self.frames.named
-        rest = [f"1.0 / {n['size']}", n["iteration"], *self.frames.rates.values()]
+        frames, n = self.frames, self.frames.named
+        rest = [f"1.0 / {n['size']}", n["iteration"], *frames.rates.values()]
         rows = range(1 + len(self._slots))
         for low, high in self._trainable(done):
-            if self.frames.lanes:
+            if frames.lanes:
                 yield from self._summed(low, high, depth)
-            parts = [self._part(n["values"], row, low, high) for row in rows]
-            whole = (low, high) == (0, self.frames.size)
-            source = n["gradient"] if whole else f"{n['gradient']}[{low}:{high}]"
-            if self.frames.lanes:
-                source = self._part(n["gradients"], 0, low, high)
-            yield from self._called("", "_update", [*parts, source, *rest], depth)
-
-    def _part(self, matrix: str, row: int, low: int, high: int) -> str:
-        """Return the text of what a thread has of these elements of a row of a matrix."""
-        frames, n = self.frames, self.frames.named
-        if frames.lanes:
-            return frames.row(matrix, row, n["lower"], n["upper"])
-        whole = (low, high) == (0, frames.size)
-        return frames.row(matrix, row) + ("" if whole else f"[{low}:{high}]")
+                bounds = n["lower"], n["upper"]
+                parts = [frames.row(n["values"], row, *bounds) for row in rows]
+                parts.append(frames.row(n["gradients"], 0, *bounds))
+            else:
+                some = "" if (low, high) == (0, frames.size) else f"[{low}:{high}]"
+                parts = [frames.row(n["values"], row) + some for row in rows]
+                parts.append(n["gradient"] + some)
+            yield from self._called("", "_update", [*parts, *rest], depth)
 
     def _called(self, result: str, function: str, arguments: list[str], depth: int) -> list[str]:
         """Return the lines of a large function's call, with vectors where its code is."""
@@ -203,9 +197,8 @@ class Loop:
         if frames.lanes:
             yield f"    {n['gradient']} = {frames.row(n['gradients'], n['thread'])}"
             if Owned(frames).sums:
-                place = f"{n['thread']} * {n['workspaces']}.shape[1]"
-                size = frames.program.gradient.size
-                yield f"    {n['workspace']} = _view({n['workspaces']}, {place}, ({size},))"
+                own = frames.own("workspaces", frames.program.gradient.size)
+                yield f"    {n['workspace']} = {own}"
             yield f"    {n['phase']} = 0"
             yield f"    {n['mode']} = _flush()"
         yield f"    while {n['steps']} > 0:"
@@ -222,7 +215,7 @@ class Loop:
             yield f"            if {n['thread']} == 0:"
         yield from self._begun(4 if lanes else 3)
         if lanes:
-            yield from self._met(3)
+            yield from self.frames.met(3)
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
         low, high = "0", n["size"]
         if lanes:
@@ -251,18 +244,12 @@ class Loop:
         yield f"{'    ' * depth}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
         yield from call("_apart(", ["_begin", *names, shuffled], depth=depth)
 
-    def _met(self, depth: int) -> Iterator[str]:
-        """Yield the lines in which the threads wait for each other."""
-        n = self.frames.named
-        yield f"{'    ' * depth}{n['phase']} += {n['threads']}"
-        yield f"{'    ' * depth}_meet({n['arrived']}, {n['phase']})"
-
     def _totals(self) -> Iterator[str]:
         """Yield the lines that add up the losses of all threads."""
         n = self.frames.named
         other, totals = n["other"], n["totals"]
         yield f"        {totals}[{n['thread']}] = {n['total']}"
-        yield from self._met(2)
+        yield from self.frames.met(2)
         yield f"        {n['total']} = {totals}[0]"
         yield f"        for {other} in range(1, {n['threads']}):"
         yield f"            {n['total']} += {totals}[{other}]"
@@ -311,7 +298,7 @@ class Loop:
         yield f"        {n['iteration']} += 1"
         yield from self._updated()
         if lanes:
-            yield from self._met(2)
+            yield from self.frames.met(2)
         yield f"        {n['partial']} += {n['total']}"
         yield f"        {n['position']} += {n['size']}"
         yield from self._checked()

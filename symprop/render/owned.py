@@ -31,6 +31,11 @@ class _Sum(NamedTuple):
     first: int
 
     @property
+    def start(self) -> tuple[str, ...]:
+        """The text of `first`, where it is not 0."""
+        return (str(self.first),) if self.first else ()
+
+    @property
     def rows(self) -> int:
         """How many sums each sample has."""
         return prod(self.room.shape[:-1])
@@ -84,8 +89,7 @@ class Owned:
         yield from Batches(self.frames).behind(self._inputs, *order, column, depth + 1)
         batches = [self.frames.batches[name] for name in self._inputs]
         yield from call("_apart(", ["_sum_parts", *self._given(batches, size)], depth=depth)
-        yield f"{margin}{n['phase']} += {threads}"
-        yield f"{margin}_meet({n['arrived']}, {n['phase']})"
+        yield from self.frames.met(depth)
         for each in self.sums:
             room = f"_view({n['workspace']}, {each.room.offset}, ({prod(each.room.shape)},))"
             part = each.part.owned if each.part.copy else 0
@@ -142,9 +146,9 @@ class Owned:
         """Yield the product of a thread's rows, each a term of all sums."""
         n, tiling = self.frames.named, each.reader.tiling
         terms, low = tiling.terms[0], n["low"]
-        moved = [self._moved(each.reader.left, terms.left, low)]
-        moved += [self._moved(each.reader.right, terms.right, low)]
-        given = [*moved, self._place(each, "0", prod(each.room.shape))]
+        moved = [self.frames.moved(each.reader.left, terms.left, low)]
+        moved += [self.frames.moved(each.reader.right, terms.right, low)]
+        given = [*moved, self.frames.own("sums", prod(each.room.shape), *each.start)]
         if each.reader.start is not None:
             start = self.frames.printer.name(name_of(each.reader.start))
             zeros = f"_view({n['zeros']}, 0, {self._start(each)})"
@@ -157,27 +161,15 @@ class Owned:
     def _rows(self, each: _Sum, count: int, first: str, lanes: str) -> Iterator[str]:
         """Yield the product of some rows, each of which gives a sum."""
         rows = each.reader.tiling.rows
-        place = self._place(each, times(rows.out, first), rows.out * count)
-        given = [self._moved(each.reader.left, rows.left, first)]
+        place = self.frames.own("sums", rows.out * count, *each.start, times(rows.out, first))
+        given = [self.frames.moved(each.reader.left, rows.left, first)]
         given += [self.frames.printer.name(name_of(each.reader.right)), place]
         if each.reader.start is not None:
-            given.append(self._moved(each.reader.start, rows.start, first))
+            given.append(self.frames.moved(each.reader.start, rows.start, first))
         some = replace(each.reader.tiling, rows=replace(rows, count=count))
         yield f"        # {each.reader.comment}"
         function = self.frames.forms.product(replace(each.reader, tiling=some))
         yield from call(f"{function}(", [*given, lanes], depth=2)
-
-    def _moved(self, leaf: Indexed, step: int, index: str) -> str:
-        """Return an operand from a row on; each is `step` elements behind the one before."""
-        name, place = self.frames.printer.name(name_of(leaf)), times(step, index)
-        return f"_view({name}, {place}, ({name}.size - {place},))" if step else name
-
-    def _place(self, each: _Sum, place: str, size: int) -> str:
-        """Return a part of a thread's sums."""
-        n, known = self.frames.named, [str(each.first)] * (each.first > 0)
-        own = f"{n['thread']} * {n['sums']}.shape[1]"
-        start = " + ".join([own, *known, *([] if place == "0" else [place])])
-        return f"_view({n['sums']}, {start}, ({size},))"
 
     def _start(self, each: _Sum) -> tuple[int, ...]:
         """Return the shape of what sums start from in one thread; of no elements if in none."""

@@ -147,9 +147,8 @@ class Parts:
         rows, width = product.tiling.rows, product.tiling.columns.count or 1
         some = replace(product, tiling=replace(product.tiling, rows=replace(rows, count=part.rows)))
         starts, length = self._starts(parameter), part.rows * width
-        left, right = (frames.printer.name(name_of(leaf)) for leaf in (product.left, product.right))
-        moved = times(rows.left, first)
-        operands = [f"_view({left}, {moved}, ({left}.size - {moved},))", right]
+        right = frames.printer.name(name_of(product.right))
+        operands = [frames.moved(product.left, rows.left, first), right]
         gradient = f"_view({n['gradient']}, {starts[0]}, ({length},))"
         counted = [frames.samples] if some.tiling.counted else []
         yield f"{'    ' * depth}# {product.comment}"

@@ -170,7 +170,7 @@ class _Product:
         w, rows = self.w, self.rows[0]
         if rows is not None:
             return [(0, rows, rows)]
-        stops = [w.builder.and_(count, w.index(-tall)) for tall in _HEIGHTS]
+        stops = [w.whole(0, count, tall) for tall in _HEIGHTS]
         return list(zip([0, *stops], stops, _HEIGHTS, strict=False))
 
     def lines(self, starts: list[Any], count: Any) -> Iterator[tuple[list[Any], int]]:
@@ -199,7 +199,7 @@ class _Product:
             tall, wide = _tile(rows, -(-self.columns[0] // w.lanes), w.registers)
             return [(*part, tall) for part in _panels(self.columns[0], w.lanes, wide)], wide
         tall, wide = _tile(rows, 2, w.registers, widest=2)
-        pairs = w.builder.and_(count, w.index(-wide * w.lanes))
+        pairs = w.whole(0, count, wide * w.lanes)
         found = [(w.index(0), pairs, [w.lanes] * wide, tall)]
         single, _ = _tile(rows, 1, w.registers, widest=1)
         return [*found, (pairs, count, [w.lanes], single)][: wide + 1], wide
@@ -409,7 +409,7 @@ class _Dots:
         w, columns = self.w, self.columns[0]
         if columns is not None:
             return list(_strips(columns, w.lanes))
-        whole = w.builder.and_(self.count, w.index(-w.lanes))
+        whole = w.whole(0, self.count, w.lanes)
         return [(0, whole, w.lanes), (whole, self.count, w.builder.sub(self.count, whole))]
 
     def term(self, left: Any, right: Any, width: Any, slots: list[list[Any]]) -> None:

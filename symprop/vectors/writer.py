@@ -226,9 +226,8 @@ class _Writer:
         if isinstance(start, int) and isinstance(stop, int):
             rest = (stop - start) % step
             return stop - rest if rest else stop
-        start, stop = self.index(start), self.index(stop)
-        turns = self.builder.and_(self.builder.sub(stop, start), self.index(-step))
-        return self.builder.add(start, turns)
+        turns = self.builder.and_(self.at(stop, (start, -1)), self.index(-step))
+        return self.at(start, (turns, 1))
 
     def along(self, starts: Any, index: Any, strides: Any) -> list[Any]:
         """Return each start + index * its stride."""
