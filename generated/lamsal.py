@@ -118,6 +118,7 @@ _options = {
 _users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
+_pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inlined = njit(forceinline=True, no_rewrites=True, **_options, **_users)
 _inner = register_jitable(  # Python runs its text
     no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
@@ -171,6 +172,48 @@ def sigmoid(z: float) -> float:
     w, s = _exp_parts(x, 0x37FE000000000000)
     c = real(5.510129769479473e-39)
     return c / ((c + s) + s * w)
+
+
+def _power(j: int) -> tuple[float, float]:
+    """Return 2^(j/256), correctly rounded, and what rounding took, relative to it, for j below 256.
+
+    In units of 2^-120 it is a product of repeated roots of 2. Compiled code looks both up.
+    """
+    exact, root = 1 << 120, 2 << 120
+    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+        root = math.isqrt(root << 120)
+        if j & bit:
+            exact = exact * root >> 120
+    nearest = exact / (1 << 120)
+    return nearest, (exact - (int(nearest * 2**52) << 68)) / exact
+
+
+def _exp_parts_alone(x: float, place: int) -> tuple[float, float]:
+    """Return w and s with (1 + w)*s = e^x*2^(place/256), where s is a power of 2^(1/256).
+
+    x = k log(2)/256 + r, as in `_exp_parts`.
+    """
+    shifted = x * real(369.3299304675746) + real(6755399441055744.0)
+    k = shifted - real(6755399441055744.0)
+    r = (x - k * real(0.00270760617331689)) - k * real(7.453964567463233e-13)
+    square = r * r
+    p = real(0.041666669854948366) * square
+    p = p + (real(0.16666667887693012) * r + real(0.4999999999999988))
+    i = _bits(shifted) + place
+    power, rest = _power(i & 255)
+    return (r + rest) + square * p, _number(_bits(power) + ((i >> 8) << 52))
+
+
+def _sigmoid_alone(z: float) -> float:
+    """Return c/(c + c*e^-z), as `sigmoid` does, with c = 2^(-128 + 126/256).
+
+    Near the root of 2 the errors of the sum, which may have any digits, weigh least in the
+    quotient; of the powers there this is one of the nearest to a number of float64.
+    """
+    w, s = _exp_parts_alone(-z, -32642)
+    c = real(4.1335553368412436e-39)
+    limit = _where(z > real(0.0), c, real(math.inf))
+    return c / _where(abs(z + real(63.0)) > real(683.0), limit, (c + s) + s * w)
 
 
 @_kernel
@@ -320,6 +363,17 @@ def _gradient_block(w1, w2, w3, w4, b1, w5, w6, w7, w8, b2, i1, i2, target_1, ta
     return loss_sum
 
 
+@_pruned
+def _step_size(batch_size, left):
+    """Return how many samples a step has; where there is one, there is no loop over it.
+
+    None stands for one, since Numba compiles for None apart.
+    """
+    if batch_size is None:
+        return 1
+    return min(batch_size, left)
+
+
 @_kernel
 def _stretch(
     values,
@@ -350,7 +404,7 @@ def _stretch(
     w8 = values[0, 8]
     b2 = values[0, 9]
     while position < last:
-        samples = min(batch_size, last - position)
+        samples = _step_size(batch_size, last - position)
         loss_sum = 0.0
         # dE_total/dE_2 = 1
         d_E_2 = 1.0
@@ -371,19 +425,19 @@ def _stretch(
             # sum_h1 = i1*w1 + i2*w3 + b1
             sum_h1 = i1[s] * w1 + i2[s] * w3 + b1
             # output_h1 = sigmoid(sum_h1)
-            output_h1 = sigmoid(sum_h1)
+            output_h1 = _sigmoid_alone(sum_h1)
             # sum_h2 = i1*w2 + i2*w4 + b1
             sum_h2 = i1[s] * w2 + i2[s] * w4 + b1
             # output_h2 = sigmoid(sum_h2)
-            output_h2 = sigmoid(sum_h2)
+            output_h2 = _sigmoid_alone(sum_h2)
             # sum_o1 = output_h1*w5 + output_h2*w6 + b2
             sum_o1 = output_h1 * w5 + output_h2 * w6 + b2
             # output_o1 = sigmoid(sum_o1)
-            output_o1 = sigmoid(sum_o1)
+            output_o1 = _sigmoid_alone(sum_o1)
             # sum_o2 = output_h1*w7 + output_h2*w8 + b2
             sum_o2 = output_h1 * w7 + output_h2 * w8 + b2
             # output_o2 = sigmoid(sum_o2)
-            output_o2 = sigmoid(sum_o2)
+            output_o2 = _sigmoid_alone(sum_o2)
             # E_1 = (target_1 - output_o1)**2/2
             E_1 = (target_1[s] - output_o1) ** 2.0 / 2
             # E_2 = (target_2 - output_o2)**2/2
@@ -583,11 +637,34 @@ def _scalar(function: Any) -> Any:
     return function
 
 
+def _table(function: Any, count: int) -> Any:
+    """Return a function that looks up the numbers that `function` returns for one below `count`."""
+    if config.DISABLE_JIT:
+        return function
+
+    def write(number: Any) -> Any:
+        b, name = number.builder, function.__name__
+        if name not in b.module.globals:
+            rows = [*map(function, range(count))]
+            kind = ir.ArrayType(ir.ArrayType(_FLOAT, len(rows[0])), count)
+            table = ir.GlobalVariable(b.module, kind, name)
+            table.linkage, table.global_constant = "internal", True
+            table.initializer = ir.Constant(kind, rows)
+        table, first = b.module.globals[name], ir.Constant(number.value.type, 0)
+        row = b.load(b.gep(table, [first, number.value], inbounds=True))
+        return tuple(_Traced(b, b.extract_value(row, n)) for n in range(row.type.count))
+
+    return write
+
+
 _where = _scalar(_where)
 _number = _scalar(_number)
 _bits = _scalar(_bits)
 _exp_parts = _scalar(_exp_parts)
 sigmoid = _scalar(sigmoid)
+_power = _table(_power, 256)
+_exp_parts_alone = _scalar(_exp_parts_alone)
+_sigmoid_alone = _scalar(_sigmoid_alone)
 
 
 @_inner
@@ -1089,6 +1166,7 @@ def _advance(
     """
     n = i1.shape[0]
     theta = values[0]
+    size = _step_size(batch_size, n)
     while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
@@ -1100,10 +1178,10 @@ def _advance(
                 good_values,
                 good_permutation,
                 good_random,
-                shuffle and batch_size < n,
+                shuffle and size < n,
             )
-        size = min(steps, -(-(n - position) // batch_size))
-        last = min(position + size * batch_size, n)
+        turns = min(steps, -(-(n - position) // size))
+        last = min(position + turns * size, n)
         partial = _apart(
             _stretch,
             values,
@@ -1119,8 +1197,8 @@ def _advance(
             target_2,
             learning_rate,
         )
-        iteration += size
-        steps -= size
+        iteration += turns
+        steps -= turns
         position = last
         if position == n and not _finite(theta):
             partial = math.nan
@@ -1146,6 +1224,7 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     _whole("threads", 1 if threads is None else threads, 1)
     reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
+    batch_size = None if batch_size == 1 else batch_size
     given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()

@@ -84,6 +84,7 @@ _options = {
 _users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
+_pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inner = register_jitable(  # Python runs its text
     no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
 )
@@ -218,6 +219,17 @@ def _gradient_block(Wh, Bh, Wo, Bo, x, y, gradient, workspace):
     return loss_sum
 
 
+@_pruned
+def _step_size(batch_size, left):
+    """Return how many samples a step has; where there is one, there is no loop over it.
+
+    None stands for one, since Numba compiles for None apart.
+    """
+    if batch_size is None:
+        return 1
+    return min(batch_size, left)
+
+
 @_kernel
 def _stretch(
     values, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
@@ -237,7 +249,7 @@ def _stretch(
     Bo_0 = values[0, 8]
     Bo_1 = values[0, 9]
     while position < last:
-        samples = min(batch_size, last - position)
+        samples = _step_size(batch_size, last - position)
         loss_sum = 0.0
         g_Wh_0 = 0.0
         g_Wh_1 = 0.0
@@ -875,6 +887,7 @@ def _advance(
     """
     n = x.shape[0]
     theta = values[0]
+    size = _step_size(batch_size, n)
     while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
@@ -886,10 +899,10 @@ def _advance(
                 good_values,
                 good_permutation,
                 good_random,
-                shuffle and batch_size < n,
+                shuffle and size < n,
             )
-        size = min(steps, -(-(n - position) // batch_size))
-        last = min(position + size * batch_size, n)
+        turns = min(steps, -(-(n - position) // size))
+        last = min(position + turns * size, n)
         partial = _apart(
             _stretch,
             values,
@@ -903,8 +916,8 @@ def _advance(
             y,
             learning_rate,
         )
-        iteration += size
-        steps -= size
+        iteration += turns
+        steps -= turns
         position = last
         if position == n and not _finite(theta):
             partial = math.nan
@@ -930,6 +943,7 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     _whole("threads", 1 if threads is None else threads, 1)
     reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
+    batch_size = None if batch_size == 1 else batch_size
     given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()

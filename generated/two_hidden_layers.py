@@ -90,6 +90,7 @@ _options = {
 _users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
+_pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inner = register_jitable(  # Python runs its text
     no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
 )
@@ -177,6 +178,48 @@ def softplus(z: float) -> float:
     rest = _where(large, real(1.9082149292705877e-10), real(0.0))
     value = base - ((_log_tail(f) - rest) - f)
     return value + _where(z > real(0.0), z, real(0.0))
+
+
+def _power(j: int) -> tuple[float, float]:
+    """Return 2^(j/256), correctly rounded, and what rounding took, relative to it, for j below 256.
+
+    In units of 2^-120 it is a product of repeated roots of 2. Compiled code looks both up.
+    """
+    exact, root = 1 << 120, 2 << 120
+    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+        root = math.isqrt(root << 120)
+        if j & bit:
+            exact = exact * root >> 120
+    nearest = exact / (1 << 120)
+    return nearest, (exact - (int(nearest * 2**52) << 68)) / exact
+
+
+def _exp_parts_alone(x: float, place: int) -> tuple[float, float]:
+    """Return w and s with (1 + w)*s = e^x*2^(place/256), where s is a power of 2^(1/256).
+
+    x = k log(2)/256 + r, as in `_exp_parts`.
+    """
+    shifted = x * real(369.3299304675746) + real(6755399441055744.0)
+    k = shifted - real(6755399441055744.0)
+    r = (x - k * real(0.00270760617331689)) - k * real(7.453964567463233e-13)
+    square = r * r
+    p = real(0.041666669854948366) * square
+    p = p + (real(0.16666667887693012) * r + real(0.4999999999999988))
+    i = _bits(shifted) + place
+    power, rest = _power(i & 255)
+    return (r + rest) + square * p, _number(_bits(power) + ((i >> 8) << 52))
+
+
+def _sigmoid_alone(z: float) -> float:
+    """Return c/(c + c*e^-z), as `sigmoid` does, with c = 2^(-128 + 126/256).
+
+    Near the root of 2 the errors of the sum, which may have any digits, weigh least in the
+    quotient; of the powers there this is one of the nearest to a number of float64.
+    """
+    w, s = _exp_parts_alone(-z, -32642)
+    c = real(4.1335553368412436e-39)
+    limit = _where(z > real(0.0), c, real(math.inf))
+    return c / _where(abs(z + real(63.0)) > real(683.0), limit, (c + s) + s * w)
 
 
 @_kernel
@@ -333,6 +376,17 @@ def _gradient_block(W1, b1, W2, b2, W3, b3, x, y, gradient, workspace):
     return loss_sum
 
 
+@_pruned
+def _step_size(batch_size, left):
+    """Return how many samples a step has; where there is one, there is no loop over it.
+
+    None stands for one, since Numba compiles for None apart.
+    """
+    if batch_size is None:
+        return 1
+    return min(batch_size, left)
+
+
 @_kernel
 def _stretch(
     values, iteration, permutation, position, last, batch_size, partial, x, y, learning_rate
@@ -365,7 +419,7 @@ def _stretch(
     W3_2 = values[0, 21]
     b3 = values[0, 22]
     while position < last:
-        samples = min(batch_size, last - position)
+        samples = _step_size(batch_size, last - position)
         loss_sum = 0.0
         g_W1_0_0 = 0.0
         g_W1_0_1 = 0.0
@@ -400,7 +454,7 @@ def _stretch(
             total += x[s, 3] * W1_3_0
             z1 = b1_0 + total
             # a1[j] = sigmoid(z1[j])
-            a1_0 = sigmoid(z1)
+            a1_0 = _sigmoid_alone(z1)
             # z1[j] = Sum(W1[i,j]*x[i], i) + b1[j]
             total = 0.0
             total += x[s, 0] * W1_0_1
@@ -409,28 +463,28 @@ def _stretch(
             total += x[s, 3] * W1_3_1
             z1 = b1_1 + total
             # a1[j] = sigmoid(z1[j])
-            a1_1 = sigmoid(z1)
+            a1_1 = _sigmoid_alone(z1)
             # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
             total = 0.0
             total += W2_0_0 * a1_0
             total += W2_1_0 * a1_1
             z2 = b2_0 + total
             # a2[k] = sigmoid(z2[k])
-            a2_0 = sigmoid(z2)
+            a2_0 = _sigmoid_alone(z2)
             # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
             total = 0.0
             total += W2_0_1 * a1_0
             total += W2_1_1 * a1_1
             z2 = b2_1 + total
             # a2[k] = sigmoid(z2[k])
-            a2_1 = sigmoid(z2)
+            a2_1 = _sigmoid_alone(z2)
             # z2[k] = Sum(W2[j,k]*a1[j], j) + b2[k]
             total = 0.0
             total += W2_0_2 * a1_0
             total += W2_1_2 * a1_1
             z2 = b2_2 + total
             # a2[k] = sigmoid(z2[k])
-            a2_2 = sigmoid(z2)
+            a2_2 = _sigmoid_alone(z2)
             # z3 = Sum(W3[k]*a2[k], k) + b3
             total = 0.0
             total += W3_0 * a2_0
@@ -438,7 +492,7 @@ def _stretch(
             total += W3_2 * a2_2
             z3 = b3 + total
             # a3 = sigmoid(z3)
-            a3 = sigmoid(z3)
+            a3 = _sigmoid_alone(z3)
             # L = softplus(z3) - y*z3
             L = softplus(z3) - y[s] * z3
             loss_sum += L
@@ -702,6 +756,26 @@ def _scalar(function: Any) -> Any:
     return function
 
 
+def _table(function: Any, count: int) -> Any:
+    """Return a function that looks up the numbers that `function` returns for one below `count`."""
+    if config.DISABLE_JIT:
+        return function
+
+    def write(number: Any) -> Any:
+        b, name = number.builder, function.__name__
+        if name not in b.module.globals:
+            rows = [*map(function, range(count))]
+            kind = ir.ArrayType(ir.ArrayType(_FLOAT, len(rows[0])), count)
+            table = ir.GlobalVariable(b.module, kind, name)
+            table.linkage, table.global_constant = "internal", True
+            table.initializer = ir.Constant(kind, rows)
+        table, first = b.module.globals[name], ir.Constant(number.value.type, 0)
+        row = b.load(b.gep(table, [first, number.value], inbounds=True))
+        return tuple(_Traced(b, b.extract_value(row, n)) for n in range(row.type.count))
+
+    return write
+
+
 _where = _scalar(_where)
 _number = _scalar(_number)
 _bits = _scalar(_bits)
@@ -710,6 +784,9 @@ sigmoid = _scalar(sigmoid)
 _scaled_exp = _scalar(_scaled_exp)
 _log_tail = _scalar(_log_tail)
 softplus = _scalar(softplus)
+_power = _table(_power, 256)
+_exp_parts_alone = _scalar(_exp_parts_alone)
+_sigmoid_alone = _scalar(_sigmoid_alone)
 
 
 @_inner
@@ -1157,6 +1234,7 @@ def _advance(
     """
     n = x.shape[0]
     theta = values[0]
+    size = _step_size(batch_size, n)
     while steps > 0:
         if position == 0:
             counts[0], counts[1] = iteration, epoch
@@ -1168,10 +1246,10 @@ def _advance(
                 good_values,
                 good_permutation,
                 good_random,
-                shuffle and batch_size < n,
+                shuffle and size < n,
             )
-        size = min(steps, -(-(n - position) // batch_size))
-        last = min(position + size * batch_size, n)
+        turns = min(steps, -(-(n - position) // size))
+        last = min(position + turns * size, n)
         partial = _apart(
             _stretch,
             values,
@@ -1185,8 +1263,8 @@ def _advance(
             y,
             learning_rate,
         )
-        iteration += size
-        steps -= size
+        iteration += turns
+        steps -= turns
         position = last
         if position == n and not _finite(theta):
             partial = math.nan
@@ -1212,6 +1290,7 @@ def _resume(state, data, epochs, batch_size, shuffle, callback, threads, rates):
     _whole("threads", 1 if threads is None else threads, 1)
     reached = state.step, state.epoch, state.position, state.partial
     first, steps = state.epoch, 1
+    batch_size = None if batch_size == 1 else batch_size
     given = (*changed, *kept, counts, losses, first, batch_size, bool(shuffle))
     while state.epoch < first + epochs:
         began = time.perf_counter()

@@ -54,13 +54,14 @@ class Printer:
 
     `identifiers` gives the Python names of the formulas' names (a name that is not in
     it prints as it is), `integers` the names of tensors that hold integers. Functions are those of
-    `module`, if one is given.
+    `module`, if one is given, or else, where there is one, of another form in `forms`.
     """
 
     dtype: str = "float64"
     identifiers: Mapping[str, str] | None = None
     integers: frozenset[str] = frozenset()
     module: str = ""
+    forms: Mapping[str, str] | None = None
 
     def expression(self, node: Expr) -> str:
         """Return the text of a number-valued expression.
@@ -237,7 +238,8 @@ class Printer:
         if name in _RECIPROCALS:
             return self._fraction([], [_RECIPROCALS[name](*node.args)])
         if name in SCALARS:
-            return _Text(f"{self.module}.{name}({inside})" if self.module else f"{name}({inside})")
+            shown = f"{self.module}.{name}" if self.module else (self.forms or {}).get(name, name)
+            return _Text(f"{shown}({inside})")
         if name in _ROUNDING:
             return _Text(f"real(math.{_ROUNDING[name]}({inside}))")
         if name not in _MATH:

@@ -67,10 +67,10 @@ CIRCULAR = {"sin", "cos", "tan"}
 def module(dtype: type, jit: bool) -> ModuleType:
     """Return the functions as a generated module holds them."""
     name = np.dtype(dtype).name
-    text = ["import math", scalar.imports(), f"real = np.{name}", scalar.machinery()]
-    for part in dict.fromkeys(p for n in scalar.SCALARS for p in (*scalar.requires(n, name), n)):
-        text += ["@_scalar", scalar.source(part, name)]
-    return load("\n".join(text), "scalars", jit=jit)
+    parts = scalar.functions(name)
+    text = ["import math", scalar.imports(), f"real = np.{name}"]
+    text += [scalar.source(part, name) for part in parts]
+    return load("\n".join([*text, scalar.machinery(parts)]), "scalars", jit=jit)
 
 
 def arity(name: str) -> int:
@@ -154,6 +154,29 @@ def worst_error(function: Callable, name: str, dtype: type) -> tuple[float, floa
 def test_right_over_the_whole_range(name, dtype, jit):
     error, where = worst_error(function(name, dtype, jit), name, dtype)
     assert error <= BOUND, f"{name}({where!r}): {error} ULP"
+
+
+@pytest.mark.parametrize("name", scalar.ALONE["float64"])
+@pytest.mark.parametrize("jit", [True, False], ids=["compiled", "plain"])
+def test_the_forms_for_one_number_are_right_too(name, jit):
+    call = function(scalar.ALONE["float64"][name], np.float64, jit)
+    error, where = worst_error(call, name, np.float64)
+    assert error <= BOUND, f"{name}({where!r}): {error} ULP"
+    truth, _ = TRUTH[name]
+    with np.errstate(all="ignore"), mpmath.workprec(200):
+        for z in (-746.1, -745.9, -710.1, 619.9, 620.1, 709.7, 746.1):  # about their limits
+            assert error_in_ulp(call(z), truth(mpmath.mpf(z)), np.float64) <= BOUND, z
+        assert (call(-np.inf), call(np.inf)) == LIMITS[name]
+        assert math.isnan(call(np.nan))
+
+
+def test_what_they_look_up():
+    with mpmath.workprec(200):
+        for j in range(256):
+            exact = mpmath.mpf(2) ** (mpmath.mpf(j) / 256)
+            nearest, rest = scalar.functions("float64")["_power"](j)
+            assert nearest == float(exact)
+            assert abs(nearest * (1 + mpmath.mpf(rest)) - exact) < 2.0**-104
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -309,8 +332,9 @@ def test_takes_and_returns_numbers_of_its_type(name):
 
 def test_a_jump_is_refused():
     """Else the first branch would be taken always."""
-    text = ["import math", scalar.imports(), "real = np.float64", scalar.machinery()]
-    text += ["@_scalar", "def jumping(z):", "    return -z if z < real(0.0) else z"]
+    text = ["import math", scalar.imports(), "real = np.float64"]
+    text += ["def jumping(z):", "    return -z if z < real(0.0) else z"]
+    text += [scalar.machinery(["jumping"])]
     jumping = load("\n".join(text), "jumping").jumping
     assert jumping(-1.0) == 1
     with pytest.raises(TypeError, match=r"known once the code runs; _where\(condition, a, b\)"):

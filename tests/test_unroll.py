@@ -10,7 +10,7 @@ import zoo
 from sympy import Idx, Piecewise, Sum, tanh
 
 import symprop
-from symprop import Network
+from symprop import Network, sigmoid
 from symprop.derivation import differentiate
 from symprop.loader import load
 from symprop.lower import lower
@@ -142,3 +142,42 @@ def test_where_training_is_cut_makes_no_difference() -> None:
     assert some == losses.tolist()
     assert cut.theta.tobytes() == whole.theta.tobytes()
     assert cut.moments.tobytes() == whole.moments.tobytes()
+
+
+def backward_branches(llvm: str) -> int:
+    """Count the branches to a label above them in the first function of a text."""
+    (body, *_) = re.findall(r"^define [^\n]*\{\n.*?^\}", llvm, re.MULTILINE | re.DOTALL)
+    seen: set[str] = set()
+    count = 0
+    for line in body.splitlines():
+        seen |= set(re.findall(r"^([\w.]+):", line))
+        count += not seen.isdisjoint(re.findall(r"label %([\w.]+)", line))
+    return count
+
+
+def test_steps_of_one_sample_have_no_loop_inside() -> None:
+    kernels = load(written(small(), "model"), "small")
+    random = np.random.default_rng(2)
+    data = [random.standard_normal((7, 2)), random.standard_normal(7)]
+    parameters = kernels.initialize(0)
+    one, _ = kernels.train(parameters, *data, epochs=2, batch_size=1)
+    (alone,) = kernels._stretch.inspect_llvm().values()
+    assert backward_branches(alone) == 1
+    kernels.train(parameters, *data, epochs=2, batch_size=2)
+    several = {*kernels._stretch.inspect_llvm().values()} - {alone}
+    assert all(backward_branches(llvm) > 1 for llvm in several)
+    assert len(several) == 1
+    same, _ = kernels.train(parameters, *data, epochs=2, batch_size=1)
+    assert np.array_equal(one.W, same.W)
+
+
+def test_functions_have_their_form_for_one_number_in_the_steps_alone() -> None:
+    net = Network("logistic")
+    x, t, w = net.input("x"), net.target("t"), net.parameter("w", init=1)
+    net.loss((net.output("y", sigmoid(w * x)) - t) ** 2)
+    source = written(net, "scalars")
+    start = source.index("def _stretch(")
+    assert " sigmoid(" in source[:start]
+    assert "_sigmoid_alone(" in source[start : source.index("# ----", start)]
+    assert "_alone" not in written(net, "scalars", dtype="float32")
+    assert "_alone" not in written(net, "rows")

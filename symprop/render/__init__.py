@@ -88,14 +88,15 @@ def module_context(derivation: Derived, program: Program, options: Options) -> d
         ),
         "vectors": vectors.text("modes", *frames.forms.pieces()).rstrip() if frames.vectors else "",
         "scalars": scalars,
-        "tracing": scalar.machinery().rstrip(),
+        "tracing": scalar.machinery(scalars) if scalars else "",
     }
 
 
 def _scalars(called: str, dtype: str) -> dict[str, str]:
     """Return the scalar functions that the kernels call, and those that these call: their texts."""
     code = re.sub(r"#.*", "", called)
-    used = [name for name in scalar.SCALARS if re.search(rf"(?<![\w.]){name}\(", code)]
+    names = (*scalar.SCALARS, *scalar.ALONE[dtype].values())
+    used = [name for name in names if re.search(rf"(?<![\w.]){name}\(", code)]
     ordered = dict.fromkeys(name for use in used for name in (*scalar.requires(use, dtype), use))
     return {name: scalar.source(name, dtype).rstrip() for name in ordered}
 

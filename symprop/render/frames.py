@@ -30,7 +30,7 @@ _MACHINERY = (
     "iteration", "epoch", "position", "partial", "permutation", "random", "theta", "values",
     "gradient", "part", "workspace", "first", "last", "rows", "row", "origin", "size",
     "total", "scale", "element", "good_values", "good_permutation", "good_random", "counts",
-    "losses", "begin", "steps", "n", "mode", "low", "high", "lower", "upper",
+    "losses", "begin", "steps", "turns", "n", "mode", "low", "high", "lower", "upper",
     "threads", "arrived", "totals", "gradients", "thread", "other", "phase", "into", "wrong",
     "workspaces", "sums", "zeros", "begins", "ends",
 )  # fmt: skip

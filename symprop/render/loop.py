@@ -174,18 +174,18 @@ class Loop:
         n = self.frames.named
         yield f"    {n['n']} = {self.frames.data[0].name}.shape[0]"
         yield f"    {n['theta']} = {self.frames.row(n['values'], 0)}"
-        yield from self._by_stretches() if self._stretch else self._by_steps()
+        yield from self._by_stretches(self._stretch) if self._stretch else self._by_steps()
         reached = ("iteration", "epoch", "position", "partial")
         yield f"    return {', '.join(n[name] for name in reached)}"
 
-    def _by_stretches(self) -> Iterator[str]:
+    def _by_stretches(self, stretch: Stretch) -> Iterator[str]:
         """Yield the loop over stretches of steps, each inside one epoch."""
         n = self.frames.named
+        yield f"    {n['size']} = _step_size(batch_size, {n['n']})"
         yield f"    while {n['steps']} > 0:"
         yield f"        if {n['position']} == 0:"
-        yield from self._begun(3)
-        if self._stretch:
-            yield from self._stretch.called()
+        yield from self._begun(n["size"], 3)
+        yield from stretch.called()
         yield from self._checked()
 
     def _by_steps(self) -> Iterator[str]:
@@ -213,7 +213,7 @@ class Loop:
         yield f"        if {n['position']} == 0:"
         if lanes:
             yield f"            if {n['thread']} == 0:"
-        yield from self._begun(4 if lanes else 3)
+        yield from self._begun("batch_size", 4 if lanes else 3)
         if lanes:
             yield from self.frames.met(3)
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
@@ -236,11 +236,14 @@ class Loop:
             yield from self._totals()
         yield from self._finish()
 
-    def _begun(self, depth: int) -> Iterator[str]:
-        """Yield what an epoch begins with: the state is kept, the samples are put in order."""
+    def _begun(self, size: str, depth: int) -> Iterator[str]:
+        """Yield what an epoch begins with: the state is kept, the samples are put in order.
+
+        A step has `size` samples.
+        """
         n = self.frames.named
         names = [n[name] for name in _KEPT]
-        shuffled = f"shuffle and batch_size < {n['n']}"
+        shuffled = f"shuffle and {size} < {n['n']}"
         yield f"{'    ' * depth}{n['counts']}[0], {n['counts']}[1] = {n['iteration']}, {n['epoch']}"
         yield from call("_apart(", ["_begin", *names, shuffled], depth=depth)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sympy import Idx, Indexed, Symbol
 
@@ -23,6 +23,7 @@ from symprop.render.frames import Frames
 from symprop.render.lines import Lines
 from symprop.render.rule import Rule, factored, rule
 from symprop.render.texts import call, joined
+from symprop.scalar import ALONE
 
 __all__ = ["Stretch"]
 
@@ -44,12 +45,12 @@ class Stretch:
     def called(self) -> Iterator[str]:
         """Yield the steps up to the end of the epoch, or as many as are left, in `_advance`."""
         n = self.frames.named
-        left = f"-(-({n['n']} - {n['position']}) // batch_size)"
-        yield f"        {n['size']} = min({n['steps']}, {left})"
-        yield f"        {n['last']} = min({n['position']} + {n['size']} * batch_size, {n['n']})"
+        left = f"-(-({n['n']} - {n['position']}) // {n['size']})"
+        yield f"        {n['turns']} = min({n['steps']}, {left})"
+        yield f"        {n['last']} = min({n['position']} + {n['turns']} * {n['size']}, {n['n']})"
         yield from call(f"{n['partial']} = _apart(", ["_stretch", *self._arguments()], depth=2)
-        yield f"        {n['iteration']} += {n['size']}"
-        yield f"        {n['steps']} -= {n['size']}"
+        yield f"        {n['iteration']} += {n['turns']}"
+        yield f"        {n['steps']} -= {n['turns']}"
         yield f"        {n['position']} = {n['last']}"
 
     def _arguments(self) -> list[str]:
@@ -69,7 +70,8 @@ class Stretch:
         n, straight = self.frames.named, self.straight
         yield from self._moved(out=False)
         yield f"    while {n['position']} < {n['last']}:"
-        yield f"        {self.frames.samples} = min(batch_size, {n['last']} - {n['position']})"
+        left = f"{n['last']} - {n['position']}"
+        yield f"        {self.frames.samples} = _step_size(batch_size, {left})"
         yield from self._gradient(straight.kernel.body)
         yield f"        {n['iteration']} += 1"
         yield f"        {n['scale']} = 1.0 / {self.frames.samples}"
@@ -80,8 +82,13 @@ class Stretch:
         yield f"    return {n['partial']}"
 
     def _gradient(self, body: Iterable[Statement]) -> Iterator[str]:
-        """Yield the gradient's lines; the samples are read where they are."""
-        n, lines = self.frames.named, Lines(self.frames.printer, self.frames.forms)
+        """Yield the gradient's lines; the samples are read where they are.
+
+        There are few in a step, so that each waits for the functions of the one before.
+        """
+        n, frames = self.frames.named, self.frames
+        printer = replace(frames.printer, forms=ALONE[frames.options.dtype])
+        lines = Lines(printer, frames.forms)
         for statement in body:
             if isinstance(statement, Loop) and is_sample(statement.index):
                 order = f"range({n['position']}, {n['position']} + {self.frames.samples})"

@@ -24,12 +24,13 @@ conversion, which a NaN would make undefined, and is vector code on every x86 pr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType, ModuleType
 
 from symprop.scalar import (
     common,
     double,
+    double_alone,
     double_circular,
     double_normal,
     single,
@@ -38,9 +39,11 @@ from symprop.scalar import (
 )
 from symprop.sections import sections
 
-__all__ = ["SCALARS", "functions", "imports", "machinery", "requires", "source"]
+__all__ = ["ALONE", "SCALARS", "functions", "imports", "machinery", "requires", "source"]
 
 _TRACING = "scalar/tracing.py"
+_TABLES = {"_power": 256}
+"""Functions that compiled code looks up, and how many of their values."""
 
 
 def _defined(*modules: ModuleType) -> Mapping[str, Callable[..., float]]:
@@ -55,11 +58,20 @@ def _defined(*modules: ModuleType) -> Mapping[str, Callable[..., float]]:
 
 _FUNCTIONS = {
     "float32": _defined(common, single, single_circular, single_normal),
-    "float64": _defined(common, double, double_circular, double_normal),
+    "float64": _defined(common, double, double_circular, double_normal, double_alone),
 }
 
 SCALARS: tuple[str, ...] = tuple(n for n in _FUNCTIONS["float64"] if not n.startswith("_"))
 """The names of the functions; those with a twin in SymPy or `symprop.functions` have its name."""
+
+ALONE: Mapping[str, Mapping[str, str]] = {
+    dtype: {name: f"_{name}_alone" for name in SCALARS if f"_{name}_alone" in found}
+    for dtype, found in _FUNCTIONS.items()
+}
+"""For each dtype the functions that have another form for one number, and that form's name.
+
+It is for code that waits for the result, see `double_alone`.
+"""
 
 
 def functions(dtype: str) -> Mapping[str, Callable[..., float]]:
@@ -100,6 +112,10 @@ def imports() -> str:
     return sections(_TRACING)["imports"]
 
 
-def machinery() -> str:
-    """Return the text by which Numba compiles the functions that `_scalar` is applied to."""
-    return sections(_TRACING)["tracing"]
+def machinery(names: Collection[str]) -> str:
+    """Return the text by which Numba compiles functions; it stands behind these, in this order."""
+    made = [f"_table({n}, {_TABLES[n]})" if n in _TABLES else f"_scalar({n})" for n in names]
+    applied = "\n".join(f"{n} = {form}" for n, form in zip(names, made, strict=True))
+    parts = sections(_TRACING)
+    tables = [parts["tables"]] if any(n in _TABLES for n in names) else []
+    return "\n\n".join([parts["tracing"], *tables, applied])

@@ -118,3 +118,24 @@ def _scalar(function: Any) -> Any:
         return function(*(_Traced(builder, value) for value in values)).value
 
     return function
+
+
+# ------------------------------------------------------------------------------ tables
+def _table(function: Any, count: int) -> Any:
+    """Return a function that looks up the numbers that `function` returns for one below `count`."""
+    if config.DISABLE_JIT:
+        return function
+
+    def write(number: Any) -> Any:
+        b, name = number.builder, function.__name__
+        if name not in b.module.globals:
+            rows = [*map(function, range(count))]
+            kind = ir.ArrayType(ir.ArrayType(_FLOAT, len(rows[0])), count)
+            table = ir.GlobalVariable(b.module, kind, name)
+            table.linkage, table.global_constant = "internal", True
+            table.initializer = ir.Constant(kind, rows)
+        table, first = b.module.globals[name], ir.Constant(number.value.type, 0)
+        row = b.load(b.gep(table, [first, number.value], inbounds=True))
+        return tuple(_Traced(b, b.extract_value(row, n)) for n in range(row.type.count))
+
+    return write

@@ -138,6 +138,7 @@ FITS: dict[str, tuple] = {
     "exp single": (EXP, floor(), -HALF, HALF, 5),
     "expm1 single": (EXP, floor(), -HALF, HALF, 6),
     "exp double": (EXP, floor(), -HALF, HALF, 10),
+    "exp by 256 double": (EXP, floor(), -HALF / 256, HALF / 256, 3),
     "log single": (LOG, floor(2), mp.sqrt(0.5) - 1, mp.sqrt(2) - 1, 8),
     "log double": (ARCS, floor(), 0, RATIO, 7),
     "tanh single": (TANH, floor(), -HALF / 2, HALF / 2, 5),

@@ -2,6 +2,7 @@
 
     PYTHONPATH=. nice python tests/accuracy/measure.py float32 [--stride N] [NAME ...]
     PYTHONPATH=. nice python tests/accuracy/measure.py float64 [--points N] [NAME ...]
+    PYTHONPATH=. nice python tests/accuracy/measure.py alone [--points N] [NAME ...]
     PYTHONPATH=. python tests/accuracy/measure.py speed [NAME ...]
 
 float32: every one of the 2^32 numbers (with ``--stride N`` every N-th), against the C library's
@@ -11,7 +12,8 @@ float64, so the result is off by less than 100/2^29 ULP of float32. Half a minut
 float64: 10^8 points, a quarter each of all bit patterns, of normal and uniform numbers as they
 occur in networks and of sizes from 2^-60 to 16. The reference is the C library's `long double`
 (x87, 64 bits) and for the normal law, whose argument -z/sqrt(2) would be rounded,
-`_Float128`. The worst points are computed once more by mpmath.
+`_Float128`. The worst points are computed once more by mpmath. alone: the same for the forms that
+some functions have for one number.
 
 Both need gcc. Prints a row for each function: largest error in ULP, where, and for speed the
 nanoseconds an element in a loop over 1024, beside those of Python's math function.
@@ -35,7 +37,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from symprop.loader import load
-from symprop.scalar import imports, machinery, requires, source
+from symprop.scalar import ALONE, imports, machinery, requires, source
 
 ALPHA = 1.5
 CHUNK = 1 << 16
@@ -103,10 +105,9 @@ def wide_vectors(typing_context):
 
 def module(dtype: str, names: tuple[str, ...]):
     """Return a module with the functions as a generated module holds them."""
-    text = ["import math", imports(), f"real = np.{dtype}", machinery()]
-    for name in dict.fromkeys(part for n in names for part in (*requires(n, dtype), n)):
-        text += ["@_scalar", source(name, dtype)]
-    return load("\n".join(text), "accuracy")
+    parts = dict.fromkeys(part for n in names for part in (*requires(n, dtype), n))
+    text = ["import math", imports(), f"real = np.{dtype}", *(source(n, dtype) for n in parts)]
+    return load("\n".join([*text, machinery(parts)]), "accuracy")
 
 
 def loop(function, extra: tuple = ()):
@@ -245,9 +246,9 @@ def true_error(name: str, x: float, got: float) -> float:
         return float(abs(mpmath.mpf(got) - true) * mpmath.mpf(2) ** -exponent)
 
 
-def measure_float64(name: str, library: ctypes.CDLL, count: int) -> tuple[float, float]:
-    """Return the largest error and where it is."""
-    run = loop(getattr(module("float64", (name,)), name), extras(name, "float64"))
+def measure_float64(name: str, form: str, library: ctypes.CDLL, count: int) -> tuple[float, float]:
+    """Return the largest error of a form of a function and where it is."""
+    run = loop(getattr(module("float64", (form,)), form), extras(name, "float64"))
     random, worst = np.random.default_rng(1), (0.0, 0.0, 0.0)
     got, errors = np.empty(CHUNK), np.empty(CHUNK)
     for _ in range(0, count, CHUNK):
@@ -297,13 +298,16 @@ def measure_speed(name: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=re.split(r"\n\n", __doc__ or "")[0])
-    parser.add_argument("what", choices=["float32", "float64", "speed"])
-    parser.add_argument("names", nargs="*", default=list(C))
+    parser.add_argument("what", choices=["float32", "float64", "alone", "speed"])
+    parser.add_argument("names", nargs="*")
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--points", type=int, default=10**8)
     options = parser.parse_intermixed_args()
-    names = tuple(options.names)
-    references = {"float32": double_reference, "float64": extended_reference}
+    forms = ALONE["float64"] if options.what == "alone" else {name: name for name in C}
+    names = tuple(options.names or forms)
+    references = {
+        "float32": double_reference, "float64": extended_reference, "alone": extended_reference,
+    }  # fmt: skip
     library = references[options.what](names) if options.what in references else None
     for name in names:
         if library is None:
@@ -312,7 +316,7 @@ def main() -> None:
         if options.what == "float32":
             error, x = measure_float32(name, library, options.stride)
         else:
-            error, x = measure_float64(name, library, options.points)
+            error, x = measure_float64(name, forms[name], library, options.points)
         print(f"| {name} | {error:.2f} | {x!r} |", flush=True)
 
 
