@@ -104,6 +104,7 @@ _options = {
 _users = {"_nrt": for_range_slice is None} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
 _maker = njit(**_options)  # makes arrays, which are counted
+_pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inner = register_jitable(  # Python runs its text
     no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
 )
@@ -2177,7 +2178,7 @@ def _scale(target, factor):
         target[place] *= factor
 
 
-@_kernel
+@_pruned
 def _advance(
     iteration,
     epoch,
@@ -2206,9 +2207,9 @@ def _advance(
     part,
     workspace,
     threads2,
+    gradients,
     arrived,
     totals,
-    gradients,
     thread,
 ):
     """Train for some steps; return the steps, epochs, samples and loss of the new state.
@@ -2239,10 +2240,13 @@ def _advance(
                     good_random,
                     shuffle and batch_size < n,
                 )
-            phase += threads2
-            _meet(arrived, phase)
+            if threads2 is not None:
+                phase += threads2
+                _meet(arrived, phase)
         size = min(batch_size, n - position)
-        low, high = _share(size, 8, thread, threads2)
+        low, high = 0, size
+        if threads2 is not None:
+            low, high = _share(size, 8, thread, threads2)
         total = 0.0
         for first in range(low, high, _BLOCK):
             rows = min(_BLOCK, high - first)
@@ -2254,23 +2258,26 @@ def _advance(
             )
             if first > low:
                 _apart(_add, gradient, part)
-        totals[thread] = total
-        phase += threads2
-        _meet(arrived, phase)
-        total = totals[0]
-        for other in range(1, threads2):
-            total += totals[other]
+        if threads2 is not None:
+            totals[thread] = total
+            phase += threads2
+            _meet(arrived, phase)
+            total = totals[0]
+            for other in range(1, threads2):
+                total += totals[other]
         iteration += 1
-        lower, upper = _share(2410, 8, thread, threads2)
-        for other in range(1, threads2):
-            begins, ends = _share(size, 8, other, threads2)
-            if begins < ends:  # else it had no samples
-                origin = other * gradients.shape[1] + lower
-                _apart(
-                    _add,
-                    _view(gradients, lower, (upper - lower,)),
-                    _view(gradients, origin, (upper - lower,)),
-                )
+        lower, upper = 0, 2410
+        if threads2 is not None:
+            lower, upper = _share(2410, 8, thread, threads2)
+            for other in range(1, threads2):
+                begins, ends = _share(size, 8, other, threads2)
+                if begins < ends:  # else it had no samples
+                    origin = other * gradients.shape[1] + lower
+                    _apart(
+                        _add,
+                        _view(gradients, lower, (upper - lower,)),
+                        _view(gradients, origin, (upper - lower,)),
+                    )
         _apart(
             _update,
             _view(values, lower, (upper - lower,)),
@@ -2284,8 +2291,9 @@ def _advance(
             beta2,
             epsilon,
         )
-        phase += threads2
-        _meet(arrived, phase)
+        if threads2 is not None:
+            phase += threads2
+            _meet(arrived, phase)
         partial += total
         position += size
         if position == n and not _finite(theta):
@@ -2316,12 +2324,12 @@ _WORK = 10993  # operations for one sample of a step
 
 
 class Crew(NamedTuple):
-    """What the threads of a training share."""
+    """What the threads of a training share; one has no use for what may be None."""
 
     threads: int
-    arrived: np.ndarray  # how often one of them came to a place where they meet
-    totals: np.ndarray  # the loss of each one's samples
     gradients: np.ndarray  # the gradient of each one's samples
+    arrived: np.ndarray | None = None  # how often one of them came to a place where they meet
+    totals: np.ndarray | None = None  # the loss of each one's samples
 
 
 _ALL = 2**62  # more arrivals than are ever waited for
@@ -2336,8 +2344,10 @@ def _crew(threads, batch_size):
         threads = max(threads, 1)
     threads = _whole("threads", threads, 1)
     threads = threads if _WRITTEN else 1
-    arrived, totals = np.zeros(8, np.int64), np.zeros(threads)
-    return Crew(threads, arrived, totals, _rows(threads, 2410))
+    gradients = _rows(threads, 2410)
+    if threads == 1:
+        return Crew(1, gradients)
+    return Crew(threads, gradients, np.zeros(8, np.int64), np.zeros(threads))
 
 
 def _rows(threads, size):
@@ -2375,9 +2385,9 @@ def _together(crew, rooms, *arguments):
     Where one of them fails, or Ctrl-C comes, the others must not wait for it: they run to the end,
     with numbers that nobody reads.
     """
+    if crew.threads == 1:  # as None, so that Numba compiles nothing of what several do
+        return _advance(*arguments, *rooms[0], *crew._replace(threads=None), 0)
     crew.arrived[0] = 0
-    if crew.threads == 1:
-        return _advance(*arguments, *rooms[0], *crew, 0)
     errors = []
 
     def take_part(thread):

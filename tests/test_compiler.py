@@ -272,8 +272,10 @@ def test_no_memory_is_allocated_inside_the_loop_of_steps(name: str) -> None:
     def allocations(steps: int) -> int:
         _, *changed = module.module._copied(module.start(parameters), 64)
         _, *kept = module.module._copied(module.start(parameters), 64)
-        lanes = hasattr(module.module, "_crew")
-        room = (*module.module._room(), *module.module._crew(1, 16), 0) if lanes else ()
+        room: tuple[object, ...] = ()
+        if hasattr(module.module, "_crew"):
+            crew = module.module._crew(1, 16)._replace(threads=None)
+            room = (*module.module._room(), *crew, 0)
         before = rtsys.get_allocation_stats().mi_alloc
         module.module._advance(
             0, 0, 0, 0.0, *changed, *kept, np.zeros(2, np.int64), np.empty(10**6), 0, 16, True,

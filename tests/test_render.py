@@ -169,8 +169,9 @@ def test_what_is_not_trainable_is_left_alone() -> None:
     y = net.output("y", a * x + b * x**2 + c)
     net.loss((y - t) ** 2)
     steps = text(net)[text(net).index("def _advance(") :]
+    share = "_share(1, 8, thread, threads2)"
     parts = re.findall(r"lower, upper = (.+)\n", steps)
-    assert parts == ["_share(1, 8, thread, threads2)"] * 2 + ["2 + lower, 2 + upper"]
+    assert parts == ["0, 1", share, "2, 3", share, "2 + lower, 2 + upper"]
     assert steps.count(" _update,") == 2
 
 

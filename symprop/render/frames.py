@@ -104,11 +104,21 @@ class Frames:
         part = part or self.program.strategy.lanes
         return f"_share({count}, {part}, {thread}, {self.named['threads']})"
 
+    @property
+    def together(self) -> str:
+        """The text of the condition under which there is what several threads do."""
+        return f"{self.named['threads']} is not None"
+
     def met(self, depth: int) -> Iterator[str]:
         """Yield the lines in which the threads wait for each other."""
         n, margin = self.named, "    " * depth
         yield f"{margin}{n['phase']} += {n['threads']}"
         yield f"{margin}_meet({n['arrived']}, {n['phase']})"
+
+    def met_if_together(self, depth: int) -> Iterator[str]:
+        """Yield them under that condition."""
+        yield f"{'    ' * depth}if {self.together}:"
+        yield from self.met(depth + 1)
 
     def own(self, matrix: str, size: int, *places: str) -> str:
         """Return the text of `size` elements of a thread's row of a matrix, from a place on."""

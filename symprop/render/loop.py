@@ -27,11 +27,11 @@ __all__ = ["Loop"]
 _KEPT = ("values", "permutation", "random", "good_values", "good_permutation", "good_random")
 """What training changes, and where it is kept as it was when the epoch began."""
 
-_CREW = ("threads", "arrived", "totals", "gradients")
+_CREW = ("threads", "gradients", "arrived", "totals")
 """What the threads share: the fields of a `Crew`, a named tuple that Numba takes 0.5 ms to type."""
 
-_OWNED = ("workspaces", "sums", "zeros")
-"""What they share beside that where each has rows of the weights."""
+_OWNING = ("threads", "gradients", "workspaces", "arrived", "totals", "sums", "zeros")
+"""What they share where each has rows of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ class Loop:
 
     def _updated(self) -> Iterator[str]:
         """Yield the calls that apply the update rule to what is trainable."""
-        parts, owned, n = Parts(self.frames), Owned(self.frames), self.frames.named
+        parts, owned = Parts(self.frames), Owned(self.frames)
         if not parts.weights:
             yield from self._applied((), 2)
             return
         yield f"        if {self.frames.whole}:"
         yield from self._applied((), 3)
         if owned.sums:
-            yield f"        elif {n['sums']} is not None:  # else Numba compiles nothing of this"
+            yield f"        elif {self.frames.together}:"
             yield from owned.after(3)
         else:
             yield "        else:"
@@ -148,9 +148,9 @@ class Loop:
     def _advance_arguments(self) -> list[str]:
         n = self.frames.named
         names = ("iteration", "epoch", "position", "partial", *_KEPT, "counts", "losses", "begin")
-        shared = _OWNED if Owned(self.frames).sums else ()
+        shared = _OWNING if Owned(self.frames).sums else _CREW
         given = [*(n[name] for name in names), "batch_size", "shuffle"]
-        crew = [n[name] for name in (*_CREW, *shared, "thread")] if self.frames.lanes else []
+        crew = [n[name] for name in (*shared, "thread")] if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
         room = [name for name, _ in self._room()]
         return [*given, n["steps"], *data, *self.frames.rates.values(), *room, *crew]
@@ -215,16 +215,18 @@ class Loop:
             yield f"            if {n['thread']} == 0:"
         yield from self._begun("batch_size", 4 if lanes else 3)
         if lanes:
-            yield from self.frames.met(3)
+            yield from self.frames.met_if_together(3)
         yield f"        {n['size']} = min(batch_size, {n['n']} - {n['position']})"
         low, high = "0", n["size"]
         if lanes:
             low, high = n["low"], n["high"]
-            yield f"        {low}, {high} = {self.frames.share(n['size'], n['thread'])}"
+            yield f"        {low}, {high} = 0, {n['size']}"
+            yield f"        if {self.frames.together}:"
+            yield f"            {low}, {high} = {self.frames.share(n['size'], n['thread'])}"
         end = high
         if Owned(self.frames).sums:
             end = f"max({high}, {low} + 1)"  # a thread without samples has rows, too
-            alone = f"{n['sums']} is None or {n['size']} > _BLOCK"
+            alone = f"{n['threads']} is None or {n['size']} > _BLOCK"
             yield f"        {self.frames.whole} = {alone}"
         elif self._deferred:
             yield f"        {self.frames.whole} = {n['size']} > {Parts(self.frames).most}"
@@ -251,26 +253,29 @@ class Loop:
         """Yield the lines that add up the losses of all threads."""
         n = self.frames.named
         other, totals = n["other"], n["totals"]
-        yield f"        {totals}[{n['thread']}] = {n['total']}"
-        yield from self.frames.met(2)
-        yield f"        {n['total']} = {totals}[0]"
-        yield f"        for {other} in range(1, {n['threads']}):"
-        yield f"            {n['total']} += {totals}[{other}]"
+        yield f"        if {self.frames.together}:"
+        yield f"            {totals}[{n['thread']}] = {n['total']}"
+        yield from self.frames.met(3)
+        yield f"            {n['total']} = {totals}[0]"
+        yield f"            for {other} in range(1, {n['threads']}):"
+        yield f"                {n['total']} += {totals}[{other}]"
 
     def _summed(self, low: int, high: int, depth: int) -> Iterator[str]:
         """Yield the lines that add up a thread's part of the gradients, of these elements."""
         n, margin, share = self.frames.named, "    " * depth, self.frames.share
         other, gradients, lower, upper = n["other"], n["gradients"], n["lower"], n["upper"]
-        yield f"{margin}{lower}, {upper} = {share(high - low, n['thread'])}"
+        yield f"{margin}{lower}, {upper} = {low}, {high}"
+        yield f"{margin}if {self.frames.together}:"
+        yield f"{margin}    {lower}, {upper} = {share(high - low, n['thread'])}"
         if low:
-            yield f"{margin}{lower}, {upper} = {low} + {lower}, {low} + {upper}"
+            yield f"{margin}    {lower}, {upper} = {low} + {lower}, {low} + {upper}"
         place, length = n["origin"], f"({upper} - {lower},)"
         parts = [f"_view({gradients}, {start}, {length})" for start in (lower, place)]
-        yield f"{margin}for {other} in range(1, {n['threads']}):"
-        yield f"{margin}    {n['begins']}, {n['ends']} = {share(n['size'], other)}"
-        yield f"{margin}    if {n['begins']} < {n['ends']}:  # else it had no samples"
-        yield f"{margin}        {place} = {other} * {gradients}.shape[1] + {lower}"
-        yield from call("_apart(", ["_add", *parts], depth=depth + 2)
+        yield f"{margin}    for {other} in range(1, {n['threads']}):"
+        yield f"{margin}        {n['begins']}, {n['ends']} = {share(n['size'], other)}"
+        yield f"{margin}        if {n['begins']} < {n['ends']}:  # else it had no samples"
+        yield f"{margin}            {place} = {other} * {gradients}.shape[1] + {lower}"
+        yield from call("_apart(", ["_add", *parts], depth=depth + 3)
 
     def _block_gradient(self, low: str) -> Iterator[str]:
         frames, n = self.frames, self.frames.named
@@ -279,7 +284,7 @@ class Loop:
         yield from Batches(frames).collected(kernel, n["permutation"], place, 3, n["rows"])
         owned = Owned(frames)
         if owned.sums:
-            yield f"            if {n['sums']} is not None and not {frames.whole}:"
+            yield f"            if {frames.together} and not {frames.whole}:"
             yield from owned.before(4)
         weights = [
             p.name if p.shape else frames.slice("theta", p) for p in frames.parameters(kernel)
@@ -301,7 +306,7 @@ class Loop:
         yield f"        {n['iteration']} += 1"
         yield from self._updated()
         if lanes:
-            yield from self.frames.met(2)
+            yield from self.frames.met_if_together(2)
         yield f"        {n['partial']} += {n['total']}"
         yield f"        {n['position']} += {n['size']}"
         yield from self._checked()
