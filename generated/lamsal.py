@@ -117,7 +117,8 @@ _options = {
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
 _users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
-_maker = njit(**_options)  # makes arrays, which are counted
+_caller = {"forceinline": True}  # small ones become a part of what calls them
+_maker = njit(**_caller, **_options)  # makes arrays, which are counted
 _pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inlined = njit(forceinline=True, no_rewrites=True, **_options, **_users)
 _inner = register_jitable(  # Python runs its text
@@ -961,19 +962,19 @@ def backward(
     )
 
 
-@overload(forward)
+@overload(forward, jit_options=_caller)
 def _compiled_forward(parameters, i1, i2):
     _typed(parameters, i1=i1, i2=i2)
     return _forward
 
 
-@overload(loss)
+@overload(loss, jit_options=_caller)
 def _compiled_loss(parameters, i1, i2, target_1, target_2):
     _typed(parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2)
     return _loss
 
 
-@overload(backward)
+@overload(backward, jit_options=_caller)
 def _compiled_backward(parameters, i1, i2, target_1, target_2):
     _typed(parameters, i1=i1, i2=i2, target_1=target_1, target_2=target_2)
     return _backward

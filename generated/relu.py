@@ -83,7 +83,8 @@ _options = {
 # Whether Numba counts who uses an array: kernels that get one back from a call need that.
 _users = {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
 _kernel = njit(no_rewrites=True, **_options, **_users)  # nothing to rewrite in it
-_maker = njit(**_options)  # makes arrays, which are counted
+_caller = {"forceinline": False}  # small ones become a part of what calls them
+_maker = njit(**_caller, **_options)  # makes arrays, which are counted
 _pruned = njit(**_options, **_users)  # rewrites leave out what is not done where there is a None
 _inner = register_jitable(  # Python runs its text
     no_rewrites=True, no_cpython_wrapper=True, **_options, **_users
@@ -690,19 +691,19 @@ def backward(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> tuple[floa
     return _called("backward", _backward, parameters, x=x, y=y)
 
 
-@overload(forward)
+@overload(forward, jit_options=_caller)
 def _compiled_forward(parameters, x):
     _typed(parameters, x=x)
     return _forward
 
 
-@overload(loss)
+@overload(loss, jit_options=_caller)
 def _compiled_loss(parameters, x, y):
     _typed(parameters, x=x, y=y)
     return _loss
 
 
-@overload(backward)
+@overload(backward, jit_options=_caller)
 def _compiled_backward(parameters, x, y):
     _typed(parameters, x=x, y=y)
     return _backward

@@ -322,6 +322,27 @@ def compiled(name: str, kernel: str):
 
 
 @pytest.mark.parametrize("kernel", ["forward", "loss", "backward"])
+def test_kernels_of_a_tiny_network_are_inlined(kernel: str) -> None:
+    """A call with dozens of arguments takes longer than the mathematics."""
+    called = {}
+    for name in ("kumar", "digits"):  # digits is the negative control
+        module, network = kernels(name), kernels(name).derivation.network
+        given = network.inputs if kernel == "forward" else (*network.inputs, *network.targets)
+        arrays, function = tuple(data(network, 1)[: len(given)]), getattr(module.module, kernel)
+
+        @njit
+        def call(parameters, arrays, function=function):
+            return function(parameters, *arrays)
+
+        call(module.initialize(), arrays)
+        (text,), (own,) = call.inspect_llvm().values(), call.overloads.values()
+        begin = rf"^define [^\n]*{re.escape(own.fndesc.mangled_name)}[^\n]*\{{\n"
+        (body,) = re.findall(rf"{begin}(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
+        called[name] = bool(re.search(r"(call|invoke) [^\n]*symprop6loader", body))
+    assert called == {"kumar": False, "digits": True}
+
+
+@pytest.mark.parametrize("kernel", ["forward", "loss", "backward"])
 @pytest.mark.parametrize(
     ("change", "match"),
     [
