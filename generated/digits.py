@@ -1163,14 +1163,6 @@ def _columns(w: _Writer, array: Any, starts: list[Any], width: int) -> list[Any]
     return columns[:width]
 
 
-_PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
-_LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
-_AHEAD = 16  # terms
-_HEIGHTS = 4, 2, 1  # rows of a tile where it is not known before how many there are
-_WAIT = 4  # cycles that a product takes
-_NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
-
-
 def _parts(total: int, most: int) -> list[tuple[int, int, int]]:
     """Split evenly into parts of at most `most`: (start, stop, size) for each size.
 
@@ -1215,16 +1207,6 @@ def _tile(rows: int, vectors: int, registers: int, widest: int = 6) -> tuple[int
     return min(fitting, key=lambda tile: cost(*tile))
 
 
-class _Panel(NamedTuple):
-    """Some vectors of right: the first element, the strides of a term and of a vector, widths."""
-
-    array: Any
-    start: Any
-    stride: int
-    step: int
-    widths: list[int]
-
-
 class _Dimensions(NamedTuple):
     """Those of a contraction, each with a stride in left, right, out and, but for terms, start."""
 
@@ -1261,6 +1243,24 @@ def _across(loops: Any) -> tuple[Any, list[Any]]:
 def _counted(dimensions: Any, count: Any) -> list[Any]:
     """Return dimensions with `count` for the turns that are known when the code runs."""
     return [(count if turns is None else turns, *moves) for turns, *moves in dimensions]
+
+
+_PANEL = 32768  # bytes of right that are worked on at a time: they stay in the nearest cache
+_LARGE = 16384  # elements of left that no longer do, so that they must be fetched ahead
+_AHEAD = 16  # terms
+_HEIGHTS = 4, 2, 1  # rows of a tile where it is not known before how many there are
+_WAIT = 4  # cycles that a product takes
+_NEAR = 2048  # elements: two pages; to find the memory of pages further ahead takes longer
+
+
+class _Panel(NamedTuple):
+    """Some vectors of right: the first element, the strides of a term and of a vector, widths."""
+
+    array: Any
+    start: Any
+    stride: int
+    step: int
+    widths: list[int]
 
 
 class _Product:

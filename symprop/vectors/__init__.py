@@ -10,7 +10,7 @@ from symprop.sections import sections
 
 __all__ = ["PIECES", "imports", "text"]
 
-_FILES = ("writer", "contraction", "copies", "modes")
+_FILES = ("writer", "tiling", "products", "dots", "contraction", "copies", "modes")
 
 PIECES = ("modes", "contraction", "transpose", "gather")
 """The parts of the machinery that a module may need alone."""
@@ -41,6 +41,7 @@ def text(*pieces: str) -> str:
     names = ["modes"]
     names += ["writer"] if wanted - {"modes"} else []
     names += ["blocks"] if wanted & {"transpose", "gather"} else []
+    names += ["tiling", "products", "dots"] if "contraction" in wanted else []
     names += [piece for piece in PIECES[1:] if piece in wanted]
     found = {name: part for file in _FILES for name, part in _file(file).items()}
     return "\n\n".join(found[name] for name in names)
