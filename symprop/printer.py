@@ -54,14 +54,13 @@ class Printer:
 
     `identifiers` gives the Python names of the formulas' names (a name that is not in
     it prints as it is), `integers` the names of tensors that hold integers. Functions are those of
-    `module`, if one is given, or else, where there is one, of another form in `forms`.
+    `module`, if one is given.
     """
 
     dtype: str = "float64"
     identifiers: Mapping[str, str] | None = None
     integers: frozenset[str] = frozenset()
     module: str = ""
-    forms: Mapping[str, str] | None = None
 
     def expression(self, node: Expr) -> str:
         """Return the text of a number-valued expression.
@@ -238,8 +237,8 @@ class Printer:
         if name in _RECIPROCALS:
             return self._fraction([], [_RECIPROCALS[name](*node.args)])
         if name in SCALARS:
-            shown = f"{self.module}.{name}" if self.module else (self.forms or {}).get(name, name)
-            return _Text(f"{shown}({inside})")
+            called = f"{self.module}.{name}" if self.module else self.name(name)
+            return _Text(f"{called}({inside})")
         if name in _ROUNDING:
             return _Text(f"real(math.{_ROUNDING[name]}({inside}))")
         if name not in _MATH:

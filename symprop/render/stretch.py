@@ -87,8 +87,8 @@ class Stretch:
         There are few in a step, so that each waits for the functions of the one before.
         """
         n, frames = self.frames.named, self.frames
-        printer = replace(frames.printer, forms=ALONE[frames.options.dtype])
-        lines = Lines(printer, frames.forms)
+        names = {**frames.program.identifiers, **ALONE[frames.options.dtype]}
+        lines = Lines(replace(frames.printer, identifiers=names), frames.forms)
         for statement in body:
             if isinstance(statement, Loop) and is_sample(statement.index):
                 order = f"range({n['position']}, {n['position']} + {self.frames.samples})"

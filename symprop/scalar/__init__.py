@@ -8,7 +8,8 @@ which NumPy too would do with a number of Python. The names of helpers begin wit
 which no name of a user does.
 
 Where compiled code calls a function, `tracing` writes down what it computes: operators, `abs` and
-`np.sqrt`, of numbers and of their `_bits`. So there are no jumps; `_where` chooses.
+`np.sqrt`, of numbers and of their `_bits`. So there are no jumps; `_where` chooses. Of a function
+of small whole numbers it makes a table.
 
 Each function takes and returns numbers of type `real` (arguments that are integers must
 be converted first), keeps the sign of a zero, gives the limit at +-infinity and NaN for NaN. With
