@@ -2345,10 +2345,11 @@ def _crew(threads, batch_size):
         threads = max(threads, 1)
     threads = _whole("threads", threads, 1)
     threads = threads if _WRITTEN else 1
-    gradients = _rows(threads, 2410)
+    own = [_rows(threads, 2410)]
     if threads == 1:
-        return Crew(1, gradients)
-    return Crew(threads, gradients, np.zeros(8, np.int64), np.zeros(threads))
+        return Crew(1, *own)
+    shared = [np.zeros(8, np.int64), np.zeros(threads)]
+    return Crew(threads, *own, *shared)
 
 
 def _rows(threads, size):

@@ -12,6 +12,7 @@ import classics
 import numpy as np
 import pytest
 import zoo
+from compiled import own_bodies
 from numba import njit
 from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
@@ -241,10 +242,7 @@ def test_float32_kernels_compute_in_float32(name: str) -> None:
     parameters = perturbed(module)
     network = module.derivation.network
     module.backward(parameters, *data(network, 5, "float32"))
-    (text,) = module.module._gradient_block.inspect_llvm().values()
-    bodies = re.split(r"\ndefine ", text)[1:]
-    own = [body for body in bodies if "_gradient_block" in body.split("\n")[0]]
-    own = [body for body in own if "cpython" not in body.split("\n")[0]]
+    own = own_bodies(module.module._gradient_block)
     assert own
     assert not any("fpext" in body for body in own)
 
@@ -335,10 +333,8 @@ def test_kernels_of_a_tiny_network_are_inlined(kernel: str) -> None:
             return function(parameters, *arrays)
 
         call(module.initialize(), arrays)
-        (text,), (own,) = call.inspect_llvm().values(), call.overloads.values()
-        begin = rf"^define [^\n]*{re.escape(own.fndesc.mangled_name)}[^\n]*\{{\n"
-        (body,) = re.findall(rf"{begin}(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
-        called[name] = bool(re.search(r"(call|invoke) [^\n]*symprop6loader", body))
+        (own,) = own_bodies(call)
+        called[name] = bool(re.search(r"(call|invoke) [^\n]*symprop6loader", own))
     assert called == {"kumar": False, "digits": True}
 
 

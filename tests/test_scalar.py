@@ -15,6 +15,7 @@ import mpmath
 import numba
 import numpy as np
 import pytest
+from compiled import own_bodies
 
 from symprop import functions, scalar
 from symprop.loader import load
@@ -260,10 +261,8 @@ def loop(called: Callable, further: tuple, flags: set[str] | bool) -> Callable:
 
 
 def own_body(compiled: Callable) -> str:
-    """Return the LLVM text of the function itself, without Numba's wrappers for Python."""
-    (text,) = compiled.inspect_llvm().values()
-    bodies = re.findall(r"^define [^\n]*\{\n.*?^\}", text, re.MULTILINE | re.DOTALL)
-    (own,) = [body for body in bodies if not re.search(r"cpython|cfunc|NRT_", body.splitlines()[0])]
+    """Return the LLVM text of a function with one signature."""
+    (own,) = own_bodies(compiled)
     return own
 
 

@@ -27,11 +27,11 @@ __all__ = ["Loop"]
 _KEPT = ("values", "permutation", "random", "good_values", "good_permutation", "good_random")
 """What training changes, and where it is kept as it was when the epoch began."""
 
-_CREW = ("threads", "gradients", "arrived", "totals")
+_CREW = ("threads", "gradients", "workspaces", "arrived", "totals", "sums", "zeros")
 """What the threads share: the fields of a `Crew`, a named tuple that Numba takes 0.5 ms to type."""
 
-_OWNING = ("threads", "gradients", "workspaces", "arrived", "totals", "sums", "zeros")
-"""What they share where each has rows of the weights."""
+_OWNED = {"workspaces", "sums", "zeros"}
+"""Those of them that there are only where each has rows of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +148,10 @@ class Loop:
     def _advance_arguments(self) -> list[str]:
         n = self.frames.named
         names = ("iteration", "epoch", "position", "partial", *_KEPT, "counts", "losses", "begin")
-        shared = _OWNING if Owned(self.frames).sums else _CREW
+        without = set() if Owned(self.frames).sums else _OWNED
         given = [*(n[name] for name in names), "batch_size", "shuffle"]
-        crew = [n[name] for name in (*shared, "thread")] if self.frames.lanes else []
+        shared = [n[name] for name in (*_CREW, "thread") if name not in without]
+        crew = shared if self.frames.lanes else []
         data = [v.name for v in self.frames.data]
         room = [name for name, _ in self._room()]
         return [*given, n["steps"], *data, *self.frames.rates.values(), *room, *crew]

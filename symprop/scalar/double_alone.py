@@ -3,8 +3,8 @@
 In a loop over samples a processor works on the functions of several at once, and what counts is
 how few instructions they are. Where each value depends on the last one, as in training with one
 sample a step, it is how long one takes: here a table takes the place of half of the polynomial,
-and limits are applied to what is computed beside, not before. In a loop that is vectorised, the
-table would have to be gathered, which takes longer on many processors.
+and sigmoid applies its limits to the result, since they are known before it is. In a loop that is
+vectorised, the table would have to be gathered, which takes longer on many processors.
 
 What is not here is computed as in loops. The coefficients are those of "exp by 256 double" in
 tests/accuracy/fit.py, whose error is 8e-18 of e^r.
